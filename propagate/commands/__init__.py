@@ -1,0 +1,1 @@
+"""Command line: parse, build the configuration, make one library call, print."""

@@ -1,0 +1,35 @@
+"""What every feature extractor offers to the rest of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from propagate.types import FeatureMap, Frame
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """Turns frames into feature maps. Owns resizing and normalisation of its input.
+
+    The map of a frame depends on the frame and the extractor's settings alone: not on the other
+    frames of the batch, their order, or how often it was asked for. Noise comes from
+    (seed, frame index).
+    """
+
+    @property
+    def identity(self) -> str:
+        """Everything that changes the numbers: weights, layers, step, ensemble, size, seed."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """How many frames to pass to `extract` at once for best speed."""
+        ...
+
+    def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
+        """Feature maps of `frames`, in order; float, [c, gh, gw] each.
+
+        All frames of one call have the same size.
+        """
+        ...

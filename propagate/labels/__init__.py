@@ -1,0 +1,1 @@
+"""Label codecs and file formats."""

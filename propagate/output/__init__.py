@@ -1,0 +1,1 @@
+"""What a run leaves behind: masks, overlay video, contact sheet, run.json."""

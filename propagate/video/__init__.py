@@ -1,0 +1,1 @@
+"""Clip readers: one file per kind of source behind one protocol."""

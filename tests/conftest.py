@@ -1,0 +1,18 @@
+"""Shared fixtures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of real clips and oracles beside the checkout; skips where it is absent."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "oracles").is_dir():
+        pytest.skip("needs the ../shared folder of research data and oracles, absent here")
+    return folder

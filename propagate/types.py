@@ -15,6 +15,7 @@ import numpy as np
 from propagate.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from jaxtyping import Float, Integer, UInt8
     from torch import Tensor
 
@@ -72,11 +73,13 @@ class FeatureMap:
     Args:
         data: floating point [c, gh, gw].
         image_size: native size of the image the map describes, in pixels.
+        input_size: size the image was resized to before the network saw it, in pixels.
         unit: whether every cell's vector already has L2 norm 1.
     """
 
     data: Float[Tensor, "c gh gw"]
     image_size: Size
+    input_size: Size
     unit: bool = False
 
     def __post_init__(self) -> None:
@@ -90,6 +93,21 @@ class FeatureMap:
     def grid(self) -> Size:
         """Grid size in cells."""
         return Size(self.data.shape[1], self.data.shape[2])
+
+    def normalised(self, dtype: torch.dtype) -> FeatureMap:
+        """The same map with L2 norm 1 in every cell, as `dtype`, stored channels last.
+
+        Norms are taken in float32, with 1e-12 as the least (as `torch.nn.functional.normalize`).
+        Returns `self` when nothing is to be done.
+        """
+        cells = self.data.permute(1, 2, 0)
+        if self.unit and self.data.dtype == dtype and cells.is_contiguous():
+            return self
+        cells = cells.float()
+        if not self.unit:
+            cells = cells / cells.norm(dim=2, keepdim=True).clamp_min(1e-12)
+        data = cells.to(dtype).contiguous().permute(2, 0, 1)
+        return FeatureMap(data, self.image_size, self.input_size, unit=True)
 
     def __repr__(self) -> str:
         return (

@@ -1,0 +1,251 @@
+"""Local-window top-k label voting: the inner loop of propagation.
+
+For every cell of the query frame: cosine to all cells of all context frames inside a window
+around it, the k best of them jointly, and the mean of their labels weighted by
+exp(cosine / temperature). Source: `label_propagation` in DIFT's `eval_davis.py`, which builds the
+dense [cells, frames x cells] matrix; here the queries go in square tiles, each against the keys of
+its own window alone, so cost and memory are linear in the window's area.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from propagate.config import PropagationSettings, WindowShape
+from propagate.errors import InputError
+from propagate.types import Size
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, Int
+    from torch import Tensor
+
+# Tiles of about this side balance the window's overhang against the size of one matmul.
+_TILE_SIDE = {"cpu": 12, "cuda": 32, "mps": 32}
+# A reduced-precision product ranks this many candidates, of which the exact product picks k.
+_CANDIDATES_PER_VOTE = 3
+
+
+@dataclass(frozen=True)
+class ContextFrame:
+    """A frame whose labels are known, in the layout the vote reads.
+
+    Args:
+        keys: unit-norm features [gh, gw, c], contiguous.
+        labels: float32 [gh * gw, k].
+        limited: whether a query sees only its window of this frame, or all of it.
+    """
+
+    keys: Float[Tensor, "gh gw c"]
+    labels: Float32[Tensor, "cells k"]
+    limited: bool = True
+
+
+class _Span(NamedTuple):
+    """Cells start to stop along one axis; hashable, which `slice` is not before Python 3.12."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.start, self.stop)
+
+
+class _Tile(NamedTuple):
+    """A rectangle of queries and the rectangle of keys that covers all their windows."""
+
+    rows: _Span
+    columns: _Span
+    window_rows: _Span
+    window_columns: _Span
+
+    @property
+    def queries(self) -> tuple[slice, slice]:
+        return self.rows.slice, self.columns.slice
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        return self.window_rows.slice, self.window_columns.slice
+
+
+def vote(
+    query: Float[Tensor, "gh gw c"],
+    context: Sequence[ContextFrame],
+    settings: PropagationSettings,
+) -> Float32[Tensor, "k gh gw"]:
+    """Soft labels of a frame from the labels of its context.
+
+    Args:
+        query: unit-norm features of the frame to label, same dtype and grid as the keys. In
+            float32 the result is exact, ties included; in bfloat16 or float16 the neighbours are
+            ranked in that precision and the best of them scored again with float32 sums.
+        context: at least one frame; all with the same grid and number of labels.
+        settings: window, top-k and temperature.
+
+    Raises:
+        InputError: without context, or when grids, channels or dtypes differ.
+    """
+    grid = Size(query.shape[0], query.shape[1])
+    _check(query, context)
+    if settings.radius == 0:
+        limited, free = [], list(context)
+    else:
+        limited = [frame for frame in context if frame.limited]
+        free = [frame for frame in context if not frame.limited]
+    table = torch.cat([frame.labels for frame in limited + free])
+    result = torch.empty(grid.height, grid.width, table.shape[1], device=query.device)
+    whole = [frame.keys.flatten(0, 1) for frame in free]
+    radius = settings.radius if limited else 0
+    for tile in _tiles(grid, radius, _TILE_SIDE.get(query.device.type, 32)):
+        queries = query[tile.queries].flatten(0, 1)
+        windows = [frame.keys[tile.window].flatten(0, 1) for frame in limited]
+        keys = torch.cat(windows + whole)
+        cells = _cells(tile, grid, len(limited), len(free), query.device)
+        similarity = queries @ keys.T
+        if limited:
+            outside = _outside(tile, settings.radius, settings.window, query.dtype, query.device)
+            per_frame = similarity[:, : len(limited) * outside.shape[1]]
+            per_frame.unflatten(1, (len(limited), -1)).add_(outside[:, None, :])
+        if query.dtype == torch.float32:
+            labels = _vote_exact(similarity, table, cells, settings)
+        else:
+            labels = _vote_rescored(similarity, queries, keys, table[cells], settings)
+        result[tile.queries] = labels.view(tile.rows.length, tile.columns.length, -1)
+    return result.permute(2, 0, 1)
+
+
+def _check(query: Tensor, context: Sequence[ContextFrame]) -> None:
+    if not context:
+        raise InputError("There is no labelled frame to vote from; give the first one its labels.")
+    for frame in context:
+        if frame.keys.shape != query.shape or frame.keys.dtype != query.dtype:
+            raise InputError(
+                f"A context frame has features {list(frame.keys.shape)} {frame.keys.dtype} and the "
+                f"query {list(query.shape)} {query.dtype}; they must be the same, so extract all "
+                "frames of a clip with one extractor at one size."
+            )
+
+
+def _vote_exact(
+    similarity: Float32[Tensor, "q m"],
+    table: Float32[Tensor, "n k"],
+    cells: Int[Tensor, " m"],
+    settings: PropagationSettings,
+) -> Float32[Tensor, "q k"]:
+    """Mean label of the top-k columns per row; all columns that tie with the k-th one vote."""
+    k = settings.topk
+    best, columns = similarity.topk(min(k + 1, similarity.shape[1]), dim=1)
+    if best.shape[1] <= k:
+        return _mean_label(best, table[cells[columns]], settings.temperature)
+    labels = _mean_label(best[:, :k], table[cells[columns[:, :k]]], settings.temperature)
+    tied = (best[:, k] == best[:, k - 1]) & best[:, k].isfinite()
+    if bool(tied.any()):
+        rows = similarity[tied]
+        votes = (rows - best[tied, :1]).div_(settings.temperature).exp_()
+        votes.masked_fill_(rows < best[tied, k - 1 : k], 0)
+        labels[tied] = votes @ table[cells] / votes.sum(1, keepdim=True)
+    return labels
+
+
+def _vote_rescored(
+    similarity: Float[Tensor, "q m"],
+    queries: Float[Tensor, "q c"],
+    keys: Float[Tensor, "m c"],
+    labels: Float32[Tensor, "m k"],
+    settings: PropagationSettings,
+) -> Float32[Tensor, "q k"]:
+    """Mean label of the top-k columns, ranked coarsely first and by float32 sums in the end."""
+    count = min(settings.topk * _CANDIDATES_PER_VOTE, similarity.shape[1])
+    coarse, columns = similarity.topk(count, dim=1, sorted=False)
+    exact = torch.bmm(keys[columns].float(), queries.float()[:, :, None])[:, :, 0]
+    exact.masked_fill_(coarse.isinf(), -torch.inf)
+    best, order = exact.topk(min(settings.topk, count), dim=1)
+    return _mean_label(best, labels[columns.gather(1, order)], settings.temperature)
+
+
+def _mean_label(
+    best: Float32[Tensor, "q k"], labels: Float32[Tensor, "q k labels"], temperature: float
+) -> Float32[Tensor, "q labels"]:
+    # Softmax is the published exp(cos / T) over its sum, without the overflow at small T.
+    weights = torch.softmax(best / temperature, dim=1)
+    return torch.bmm(weights[:, None, :], labels)[:, 0]
+
+
+@lru_cache(maxsize=16)
+def _tiles(grid: Size, radius: int, side: int) -> tuple[_Tile, ...]:
+    """Cover the grid with tiles of nearly equal size; radius 0 means whole-grid windows."""
+    rows, columns = _split(grid.height, side), _split(grid.width, side)
+
+    def reach(part: _Span, length: int) -> _Span:
+        if radius == 0:
+            return _Span(0, length)
+        return _Span(max(part.start - radius, 0), min(part.stop + radius, length))
+
+    return tuple(
+        _Tile(row, column, reach(row, grid.height), reach(column, grid.width))
+        for row in rows
+        for column in columns
+    )
+
+
+def _split(length: int, side: int) -> list[_Span]:
+    parts = max(round(length / side), 1)
+    edges = [length * part // parts for part in range(parts + 1)]
+    return [_Span(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+
+
+@lru_cache(maxsize=512)
+def _cells(
+    tile: _Tile, grid: Size, limited: int, free: int, device: torch.device
+) -> Int[Tensor, " m"]:
+    """Row of the label table for each key of a tile: limited frames first, then whole ones."""
+    area = grid.height * grid.width
+    flat = torch.arange(area, device=device).view(grid)
+    window = flat[tile.window].flatten()
+    parts = [window + frame * area for frame in range(limited)]
+    parts.append(torch.arange(limited * area, (limited + free) * area, device=device))
+    return torch.cat(parts)
+
+
+def _outside(
+    tile: _Tile, radius: int, shape: WindowShape, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "q window"]:
+    """What to add to the similarities of one frame: 0 in a query's window, -inf outside it."""
+    rows, columns = (
+        (part.start - window.start, part.length, window.length)
+        for part, window in ((tile.rows, tile.window_rows), (tile.columns, tile.window_columns))
+    )
+    return _outside_relative(rows, columns, radius, shape, dtype, device)
+
+
+@lru_cache(maxsize=64)
+def _outside_relative(
+    rows: tuple[int, int, int],
+    columns: tuple[int, int, int],
+    radius: int,
+    shape: WindowShape,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Float[Tensor, "q window"]:
+    """The mask by (offset of the tile in its window, tile side, window side): tiles share it."""
+    dy, dx = (
+        torch.arange(offset, offset + side)[:, None] - torch.arange(window)[None, :]
+        for offset, side, window in (rows, columns)
+    )
+    dy, dx = dy[:, None, :, None], dx[None, :, None, :]
+    inside = (
+        (dy.abs() <= radius) & (dx.abs() <= radius)
+        if shape == "square"
+        else dy.square() + dx.square() <= radius**2
+    )
+    mask = torch.zeros(inside.shape, dtype=dtype).masked_fill_(~inside, -torch.inf)
+    return mask.flatten(2).flatten(0, 1).to(device)

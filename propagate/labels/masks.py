@@ -1,0 +1,125 @@
+"""Masks to soft labels on a feature grid, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's usual name
+
+from propagate.config import MaskDecoding, MaskEncoding
+from propagate.geometry import resize_area, resize_ids
+from propagate.types import LabelField, Masks, Size
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, Integer
+    from torch import Tensor
+
+
+def encode_masks(masks: Masks, grid: Size, *, method: MaskEncoding = "area") -> LabelField:
+    """Soft labels of a mask: one channel for background and one per object.
+
+    Args:
+        masks: ids at image size; void pixels vote for nothing.
+        grid: feature grid, in cells.
+        method: "area" gives each cell the share of its known pixels that an object covers;
+            "nearest" takes the pixel under the cell's centre alone, as DIFT and DINO do.
+
+    Returns:
+        Scores that sum to 1 in every cell that has a known pixel and to 0 elsewhere.
+    """
+    ids = (0, *masks.object_ids)
+    if method == "nearest":
+        cells = resize_ids(masks.ids, grid)
+        scores = np.stack([cells == i for i in ids]).astype(np.float32)
+    else:
+        scores = np.stack([resize_area(masks.ids == i, grid) for i in ids])
+        known = scores.sum(0)
+        scores /= np.maximum(known, 1e-6)
+    return LabelField(torch.from_numpy(scores), ids)
+
+
+def decode_masks(
+    field: LabelField, image_size: Size, *, input_size: Size, method: MaskDecoding = "bilinear"
+) -> Masks:
+    """The id with the highest score at every pixel of the image.
+
+    Args:
+        field: soft labels.
+        image_size: size of the result.
+        input_size: network input size, which the "dift" method decodes at.
+        method: "bilinear" interpolates the scores to the image. "dift" is the published protocol:
+            interpolation to the network's input size, each channel stretched to [0, 1]
+            (`norm_mask`), and a nearest resize of the ids to the image.
+
+    Returns:
+        Ids as uint8, or uint16 or int32 where an id needs it. Equal scores give the earlier id.
+    """
+    if method == "dift":
+        scores = F.interpolate(field.scores[None].float(), size=tuple(input_size), mode="bilinear")
+        channels = stretch_channels(scores[0]).argmax(0).cpu().numpy()
+        return Masks(resize_ids(_id_table(field.ids)[channels], image_size))
+    return Masks(_argmax_bilinear(field, image_size))
+
+
+def stretch_channels(scores: Float[Tensor, "k h w"]) -> Float[Tensor, "k h w"]:
+    """Min-max normalisation of each channel whose maximum is above 0 (`norm_mask` in DIFT).
+
+    A constant positive channel gives NaN, which wins the argmax: the published behaviour.
+    """
+    lowest = scores.amin((1, 2), keepdim=True)
+    highest = scores.amax((1, 2), keepdim=True)
+    return torch.where(highest > 0, (scores - lowest) / (highest - lowest), scores)
+
+
+def _id_table(ids: tuple[int, ...]) -> Integer[np.ndarray, " k"]:
+    dtype = np.uint8 if max(ids) < 2**8 else np.uint16 if max(ids) < 2**16 else np.int32
+    return np.array(ids, dtype)
+
+
+def _argmax_bilinear(field: LabelField, size: Size) -> Integer[np.ndarray, "h w"]:
+    """Running argmax over the channels; an object is interpolated around its own cells only."""
+    scores = field.scores.float().cpu().numpy()
+    ids = _id_table(field.ids)
+    result = np.full(size, ids[0])
+    best = _interpolate(scores[0], size)
+    for channel, label in zip(scores[1:], ids[1:], strict=True):
+        occupied = np.nonzero(channel)
+        if not occupied[0].size:
+            continue
+        box = [_pixels_around(cells, n, m) for cells, n, m in zip(occupied, channel.shape, size)]
+        part = (box[0], box[1])
+        values = _interpolate(channel, size, part)
+        wins = values > best[part]
+        np.copyto(best[part], values, where=wins)
+        result[part][wins] = label
+    return result
+
+
+def _pixels_around(cells: np.ndarray, count: int, length: int) -> slice:
+    """Pixels of an axis that cells in the given range can influence, one cell of margin around."""
+    first, last = max(int(cells.min()) - 1, 0), min(int(cells.max()) + 2, count)
+    return slice(first * length // count, -(-last * length // count))
+
+
+def _interpolate(
+    channel: Float32[np.ndarray, "gh gw"], size: Size, part: tuple[slice, slice] | None = None
+) -> Float32[np.ndarray, "h w"]:
+    """Bilinear values of a grid at the pixel centres of an image, or of a part of it."""
+    if part is None:
+        full: Float32[np.ndarray, "h w"] = cv2.resize(channel, (size.width, size.height))
+        return full
+    scale = np.array(channel.shape) / np.array(size)
+    start = np.array([part[0].start, part[1].start])
+    shift = (start + 0.5) * scale - 0.5
+    transform = np.array([[scale[1], 0, shift[1]], [0, scale[0], shift[0]]])
+    region: Float32[np.ndarray, "h w"] = cv2.warpAffine(
+        channel,
+        transform,
+        (part[1].stop - part[1].start, part[0].stop - part[0].start),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return region

@@ -1,0 +1,148 @@
+"""Label propagation through one clip: a context window of labelled frames, and the vote.
+
+Source: `eval_video_tracking_davis` in DIFT's `eval_davis.py`: the first frame stays for good,
+the latest results join it, and soft labels (never the decoded masks) are what is passed on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from propagate.affinity import ContextFrame, vote
+from propagate.config import PropagationSettings
+from propagate.errors import InputError
+from propagate.types import FeatureMap, LabelField
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ContextEntry:
+    """One frame of the context window.
+
+    Args:
+        index: index of the frame in its clip.
+        features: unit-norm features.
+        labels: its labels, given or propagated.
+        pinned: whether a user gave the labels, so that the frame never leaves the context.
+    """
+
+    index: int
+    features: FeatureMap
+    labels: LabelField
+    pinned: bool
+
+
+class ContextWindow:
+    """The pinned reference frames and the `n_last_frames` latest results, references first."""
+
+    def __init__(self, n_last_frames: int) -> None:
+        self._pinned: list[ContextEntry] = []
+        self._recent: deque[ContextEntry] = deque(maxlen=n_last_frames)
+
+    def add(self, entry: ContextEntry) -> None:
+        """Take a frame in; the oldest unpinned one leaves when the window is full."""
+        (self._pinned if entry.pinned else self._recent).append(entry)
+
+    def __iter__(self) -> Iterator[ContextEntry]:
+        yield from self._pinned
+        yield from self._recent
+
+    def __len__(self) -> int:
+        return len(self._pinned) + len(self._recent)
+
+
+class Propagator:
+    """Carries labels through one clip, frame by frame.
+
+    Args:
+        settings: context, window and vote.
+        dtype: what similarities are computed in. float32 reproduces the published algorithm;
+            bfloat16 ranks neighbours faster and scores the best of them again in float32.
+    """
+
+    def __init__(self, settings: PropagationSettings, *, dtype: torch.dtype = torch.float32) -> None:
+        self._settings = settings
+        self._dtype = dtype
+        self._context = ContextWindow(settings.n_last_frames)
+        self._ids: tuple[int, ...] = ()
+        self._next_index = 0
+
+    @property
+    def context(self) -> tuple[ContextEntry, ...]:
+        """The frames that will vote for the next one, references first."""
+        return tuple(self._context)
+
+    def step(
+        self, features: FeatureMap, labels: LabelField | None = None, *, index: int | None = None
+    ) -> LabelField:
+        """Label one frame, and let it vote for those after it.
+
+        Args:
+            features: of this frame; the same grid and channels in every call.
+            labels: what is known about this frame. It becomes a pinned reference and is returned
+                as it is; ids not seen before are new objects.
+            index: index of the frame in its clip; one more than the last when left out.
+
+        Returns:
+            Soft labels on the feature grid, float32; the channels of a frame sum to 1 where the
+            labels that voted do.
+
+        Raises:
+            InputError: for a first frame without labels, or labels on another grid.
+        """
+        index = self._next_index if index is None else index
+        features = features.normalised(self._dtype)
+        if labels is not None:
+            self._check(features, labels)
+            self._adopt(labels.ids)
+        result = labels if labels is not None else self._vote(features)
+        self._context.add(ContextEntry(index, features, result, pinned=labels is not None))
+        self._next_index = index + 1
+        return result
+
+    def restore(self, entry: ContextEntry) -> None:
+        """Put a frame of an earlier run back into the context, oldest first, to continue it."""
+        self._check(entry.features, entry.labels)
+        self._adopt(entry.labels.ids)
+        features = entry.features.normalised(self._dtype)
+        self._context.add(ContextEntry(entry.index, features, entry.labels, entry.pinned))
+        self._next_index = entry.index + 1
+
+    def _adopt(self, ids: tuple[int, ...]) -> None:
+        self._ids += tuple(i for i in ids if i not in self._ids)
+
+    def _check(self, features: FeatureMap, labels: LabelField) -> None:
+        if labels.grid != features.grid:
+            raise InputError(
+                f"The labels are on a grid of {labels.grid} cells and the features on "
+                f"{features.grid}; encode the labels on the grid of the features."
+            )
+
+    def _vote(self, features: FeatureMap) -> LabelField:
+        if not len(self._context):
+            raise InputError("The first frame needs labels; pass them as Propagator.step(f, labels).")
+        context = [
+            ContextFrame(
+                entry.features.data.permute(1, 2, 0),
+                self._channels(entry.labels).flatten(1).T,
+                limited=self._settings.limit_references or not entry.pinned,
+            )
+            for entry in self._context
+        ]
+        query = features.data.permute(1, 2, 0)
+        return LabelField(vote(query, context, self._settings), self._ids)
+
+    def _channels(self, labels: LabelField) -> Tensor:
+        """Scores with one channel per id seen so far; objects that came later score 0."""
+        if labels.ids == self._ids:
+            return labels.scores
+        scores = labels.scores.new_zeros(len(self._ids), *labels.grid)
+        scores[[self._ids.index(i) for i in labels.ids]] = labels.scores
+        return scores

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -113,8 +114,8 @@ def vote(
         similarity = queries @ keys.T
         if limited:
             outside = _outside(tile, settings.radius, settings.window, query.dtype, query.device)
-            per_frame = similarity[:, : len(limited) * outside.shape[1]]
-            per_frame.unflatten(1, (len(limited), -1)).add_(outside[:, None, :])
+            for part in torch.split(similarity, outside.shape[1], dim=1)[: len(limited)]:
+                part.add_(outside)
         if query.dtype == torch.float32:
             labels = _vote_exact(similarity, table, cells, settings)
         else:
@@ -200,7 +201,7 @@ def _tiles(grid: Size, radius: int, side: int) -> tuple[_Tile, ...]:
 def _split(length: int, side: int) -> list[_Span]:
     parts = max(round(length / side), 1)
     edges = [length * part // parts for part in range(parts + 1)]
-    return [_Span(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [_Span(start, stop) for start, stop in pairwise(edges)]
 
 
 @lru_cache(maxsize=512)

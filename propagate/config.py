@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from propagate.errors import InputError
 
 WindowShape = Literal["square", "circle"]
 MaskEncoding = Literal["area", "nearest"]
 MaskDecoding = Literal["bilinear", "dift"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,5 +46,116 @@ class PropagationSettings:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be {least} or more.")
         if not self.temperature > 0:
             raise InputError(f"temperature is {self.temperature}; it must be greater than 0.")
-        if self.window not in ("square", "circle"):
-            raise InputError(f"window is {self.window!r}; it must be 'square' or 'circle'.")
+        _check_choice("window", self.window, get_args(WindowShape))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSettings:
+    """Everything between a clip's features and its masks.
+
+    Args:
+        propagation: context, window and vote.
+        mask_encoding: how the reference masks become soft labels on the grid.
+        mask_decoding: how soft labels become masks.
+        precision: what similarities are computed in; "auto" is bf16 where the device has it.
+    """
+
+    propagation: PropagationSettings = field(default_factory=PropagationSettings)
+    mask_encoding: MaskEncoding = "area"
+    mask_decoding: MaskDecoding = "bilinear"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        _check_choice("mask_encoding", self.mask_encoding, get_args(MaskEncoding))
+        _check_choice("mask_decoding", self.mask_decoding, get_args(MaskDecoding))
+        _check_choice("precision", self.precision, get_args(Precision))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """What a user may set about a feature extractor; None leaves the model's own default.
+
+    Args:
+        t: diffusion step the noise is added for, 0-999.
+        up_ft_index: up block of the diffusion UNet whose output is the feature map.
+        ensemble_size: noise draws that are averaged.
+        prompt: text condition.
+        short_side: length the frame's short side is resized to, in pixels.
+        seed: of the noise, together with the frame's index.
+        device: "auto", "cpu", "cuda" or "mps".
+        dtype: precision of the network.
+        offline: never ask a model hub; use what is cached.
+    """
+
+    t: int | None = None
+    up_ft_index: int | None = None
+    ensemble_size: int | None = None
+    prompt: str | None = None
+    short_side: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    dtype: Precision = "auto"
+    offline: bool = False
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of the named options that were set."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named, complete configuration.
+
+    Args:
+        summary: one line on what it is and where the numbers come from.
+        model: default model.
+        options: default model options.
+        video: propagation and mask settings.
+    """
+
+    summary: str
+    model: str
+    options: ModelOptions = field(default_factory=ModelOptions)
+    video: VideoSettings = field(default_factory=VideoSettings)
+
+
+EMBEDDED_MODEL = "efficientnet-lite0"
+
+PRESETS = {
+    "default": Preset(
+        summary="the embedded model with settings chosen on DAVIS-2016 train clips",
+        model=EMBEDDED_MODEL,
+    ),
+    "dino": Preset(
+        summary="exact protocol of DINO's eval_video_segmentation.py, on the embedded model",
+        model=EMBEDDED_MODEL,
+        video=VideoSettings(
+            propagation=PropagationSettings(n_last_frames=7, radius=12, topk=5, temperature=0.1),
+            mask_encoding="nearest",
+            mask_decoding="dift",
+            precision="fp32",
+        ),
+    ),
+    "dift-sd": Preset(
+        summary="exact protocol of DIFT's eval_davis.py with DIFT_sd (Stable Diffusion 2.1)",
+        model="sd21",
+        options=ModelOptions(t=51, up_ft_index=2, ensemble_size=8, prompt="", short_side=480),
+        video=VideoSettings(
+            propagation=PropagationSettings(n_last_frames=28, radius=15, topk=15, temperature=0.2),
+            mask_encoding="nearest",
+            mask_decoding="dift",
+            precision="fp32",
+        ),
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset called `name`.
+
+    Raises:
+        InputError: naming the presets there are.
+    """
+    if name not in PRESETS:
+        raise InputError(f"There is no preset {name!r}; choose from {', '.join(PRESETS)}.")
+    return PRESETS[name]

@@ -8,7 +8,7 @@ coordinate x (0 = outer edge of the first pixel) lies at x * grid / image in cel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -74,10 +74,8 @@ def resize_rgb(rgb: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndarray,
     """Bilinear resize of an image without antialiasing (`cv2.INTER_LINEAR`), as DIFT does."""
     if rgb.shape[:2] == tuple(size):
         return rgb
-    resized: UInt8[np.ndarray, "h2 w2 3"] = cv2.resize(
-        rgb, (size.width, size.height), interpolation=cv2.INTER_LINEAR
-    )
-    return resized
+    target = (size.width, size.height)
+    return cast("np.ndarray", cv2.resize(rgb, target, interpolation=cv2.INTER_LINEAR))
 
 
 def nearest_indices(source: int, target: int) -> np.ndarray:
@@ -103,9 +101,6 @@ def resize_ids(ids: np.ndarray, size: Size) -> np.ndarray:
 
 def resize_area(values: np.ndarray, size: Size) -> Float32[np.ndarray, "gh gw"]:
     """Average of a map [h, w] over each cell of a grid; pixels on a border count in proportion."""
-    area: Float32[np.ndarray, "gh gw"] = cv2.resize(
-        values.astype(np.float32, copy=False),
-        (size.width, size.height),
-        interpolation=cv2.INTER_AREA,
-    )
-    return area
+    target = (size.width, size.height)
+    values = values.astype(np.float32, copy=False)
+    return cast("np.ndarray", cv2.resize(values, target, interpolation=cv2.INTER_AREA))

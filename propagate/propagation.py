@@ -67,7 +67,9 @@ class Propagator:
             bfloat16 ranks neighbours faster and scores the best of them again in float32.
     """
 
-    def __init__(self, settings: PropagationSettings, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, settings: PropagationSettings, *, dtype: torch.dtype = torch.float32
+    ) -> None:
         self._settings = settings
         self._dtype = dtype
         self._context = ContextWindow(settings.n_last_frames)
@@ -127,7 +129,9 @@ class Propagator:
 
     def _vote(self, features: FeatureMap) -> LabelField:
         if not len(self._context):
-            raise InputError("The first frame needs labels; pass them as Propagator.step(f, labels).")
+            raise InputError(
+                "The first frame needs labels; pass them as Propagator.step(f, labels)."
+            )
         context = [
             ContextFrame(
                 entry.features.data.permute(1, 2, 0),

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class CacheKey(NamedTuple):
-    """What a feature map depends on: the extractor's settings, the clip, the frame."""
+    """What a feature map depends on: the extractor's settings, the clip, the frame's index."""
 
     identity: str
     source: str
-    index: int
+    frame: int
 
 
 class FeatureCache:
@@ -63,7 +63,9 @@ class FeatureCache:
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
         """Unit-norm maps of `frames`, in order; those not in store are computed in one batch."""
         keys = [CacheKey(self.identity, frame.source, frame.index) for frame in frames]
-        missing = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in self._maps}
+        missing = {
+            key: frame for key, frame in zip(keys, frames, strict=True) if key not in self._maps
+        }
         found = {key: self._maps[key] for key in keys if key in self._maps}
         if missing:
             computed = self._extractor.extract(list(missing.values()))

@@ -37,8 +37,9 @@ _STAGES = (
     (4, 5, 2, 6, 112, 192),
     (1, 3, 1, 6, 192, 320),
 )
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+# The original's input scaling; ImageNet's mean and deviation per channel label images wrongly.
+_PIXEL_MEAN = 127.0
+_PIXEL_SCALE = 128.0
 _BATCH_NORM_EPSILON = 1e-3
 BLOCKS = sum(stage[0] for stage in _STAGES)
 
@@ -89,7 +90,7 @@ class EfficientNetExtractor:
         path = weights or _packaged_weights()
         state = torch.load(path, map_location="cpu", weights_only=True)
         last = max(block for block, _ in self._settings.layers)
-        self._network = _Network(state, last).to(self._device, memory_format=torch.channels_last)
+        self._network = _Network(state, last).to(self._device)
         self._checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
     @property
@@ -128,8 +129,6 @@ class _Network(nn.Module):
     def __init__(self, state: dict[str, Tensor], last: int) -> None:
         super().__init__()
         self.stem = _folded(state, "_conv_stem", "_bn0", stride=2)
-        self.register_buffer("mean", 255 * torch.tensor(_MEAN)[:, None, None])
-        self.register_buffer("std", 255 * torch.tensor(_STD)[:, None, None])
         specs = [
             (kernel, stride if repeat == 0 else 1, expansion)
             for repeats, kernel, stride, expansion, *_ in _STAGES
@@ -143,8 +142,10 @@ class _Network(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Float[Tensor, "b c h w"]]:
         """Output of every block for RGB images uint8 [b, 3, h, w]."""
-        x = (pixels.float() - self.mean) / self.std
-        x = F.relu6(self.stem(x.contiguous(memory_format=torch.channels_last)))
+        x = ((pixels.float() - _PIXEL_MEAN) / _PIXEL_SCALE).contiguous(
+            memory_format=torch.channels_last
+        )
+        x = F.relu6(self.stem(x))
         outputs = []
         for block in self.blocks:
             x = block(x)
@@ -162,29 +163,27 @@ class _Block(nn.Module):
         )
         self.depthwise = _folded(state, f"{key}_depthwise_conv", f"{key}_bn1", stride=stride)
         self.project = _folded(state, f"{key}_project_conv", f"{key}_bn2")
-        first = self.expand.conv if isinstance(self.expand, _SameConv) else self.depthwise.conv
-        self.residual = stride == 1 and first.in_channels == self.project.conv.out_channels
+        first = self.expand if isinstance(self.expand, _SameConv) else self.depthwise
+        self.residual = stride == 1 and first.in_channels == self.project.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if isinstance(self.expand, nn.Identity) else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(y)))
-        return x + y if self.residual else y
+        result: Tensor = x + y if self.residual else y
+        return result
 
 
-class _SameConv(nn.Module):
+class _SameConv(nn.Conv2d):
     """TensorFlow's "SAME" padding: the odd pixel goes right and below."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.conv = conv
-
     def forward(self, x: Tensor) -> Tensor:
-        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        if stride == 1:
-            return self.conv(x)
+        kernel, stride = self.kernel_size[0], self.stride[0]
         total = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[2:]]
         (top, bottom), (left, right) = ((pad // 2, pad - pad // 2) for pad in total)
-        return self.conv(F.pad(x, (left, right, top, bottom)))
+        if (top, left) == (bottom, right):
+            # Even padding is cheaper inside the convolution.
+            return F.conv2d(x, self.weight, self.bias, stride, (top, left), 1, self.groups)
+        return super().forward(F.pad(x, (left, right, top, bottom)))
 
 
 def _folded(state: dict[str, Tensor], conv: str, norm: str, *, stride: int = 1) -> _SameConv:
@@ -193,15 +192,7 @@ def _folded(state: dict[str, Tensor], conv: str, norm: str, *, stride: int = 1) 
     out_channels, in_group, kernel, _ = weight.shape
     groups = out_channels if in_group == 1 and kernel > 1 else 1
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + _BATCH_NORM_EPSILON).sqrt()
-    layer = nn.Conv2d(
-        in_group * groups,
-        out_channels,
-        kernel,
-        stride,
-        padding=kernel // 2 if stride == 1 else 0,
-        groups=groups,
-    )
-    layer.weight.data = weight * scale[:, None, None, None]
-    layer.bias.data = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
-    return _SameConv(layer)
-
+    layer = _SameConv(in_group * groups, out_channels, kernel, stride, groups=groups)
+    layer.weight = nn.Parameter(weight * scale[:, None, None, None])
+    layer.bias = nn.Parameter(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale)
+    return layer

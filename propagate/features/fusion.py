@@ -32,6 +32,6 @@ def fuse(
     parts = []
     for data, weight in maps:
         if data.shape[1:] != grid:
-            data = F.interpolate(data[None], size=grid, mode="bilinear")[0]  # noqa: PLW2901
+            data = F.interpolate(data[None], size=grid, mode="bilinear")[0]
         parts.append(F.normalize(data, dim=0) * (weight / total) ** 0.5)
     return torch.cat(parts)

@@ -89,7 +89,10 @@ def _argmax_bilinear(field: LabelField, size: Size) -> Integer[np.ndarray, "h w"
         occupied = np.nonzero(channel)
         if not occupied[0].size:
             continue
-        box = [_pixels_around(cells, n, m) for cells, n, m in zip(occupied, channel.shape, size)]
+        box = [
+            _pixels_around(cells, n, m)
+            for cells, n, m in zip(occupied, channel.shape, size, strict=True)
+        ]
         part = (box[0], box[1])
         values = _interpolate(channel, size, part)
         wins = values > best[part]
@@ -109,17 +112,23 @@ def _interpolate(
 ) -> Float32[np.ndarray, "h w"]:
     """Bilinear values of a grid at the pixel centres of an image, or of a part of it."""
     if part is None:
-        full: Float32[np.ndarray, "h w"] = cv2.resize(channel, (size.width, size.height))
-        return full
-    scale = np.array(channel.shape) / np.array(size)
-    start = np.array([part[0].start, part[1].start])
-    shift = (start + 0.5) * scale - 0.5
-    transform = np.array([[scale[1], 0, shift[1]], [0, scale[0], shift[0]]])
-    region: Float32[np.ndarray, "h w"] = cv2.warpAffine(
-        channel,
-        transform,
-        (part[1].stop - part[1].start, part[0].stop - part[0].start),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
+        return np.asarray(cv2.resize(channel, (size.width, size.height)))
+    # OpenCV can't resize to a part of the result, and its warps round positions to 1/32 cell.
+    (above, below, down), (left, right, along) = (
+        _neighbours(count, length, pixels)
+        for count, length, pixels in zip(channel.shape, size, part, strict=True)
     )
-    return region
+    rows = channel[above] + (channel[below] - channel[above]) * down[:, None]
+    start = np.take(rows, left, axis=1)
+    return np.asarray(start + (np.take(rows, right, axis=1) - start) * along)
+
+
+def _neighbours(
+    count: int, length: int, pixels: slice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two cells around each pixel centre of an axis, and the weight of the second."""
+    position = (np.arange(pixels.start, pixels.stop) + 0.5) * (count / length) - 0.5
+    position = np.clip(position, 0, count - 1)
+    first = position.astype(np.int64)
+    weight = (position - first).astype(np.float32)
+    return first, np.minimum(first + 1, count - 1), weight

@@ -1,0 +1,5 @@
+"""`python -m propagate`."""
+
+from propagate.commands.main import main
+
+main()

@@ -1,0 +1,69 @@
+"""The `propagate` program: its command groups, and how errors and interrupts leave it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from propagate import __version__
+from propagate.errors import PropagateError
+
+# name -> (module, attribute); a command's module is imported when it is called or listed.
+_COMMANDS = {
+    "run": ("propagate.commands.run", "run"),
+    "eval": ("propagate.commands.eval", "evaluate"),
+    "models": ("propagate.commands.models", "models"),
+}
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command called `cmd_name`."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="propagate")
+def program() -> None:
+    """Carry labels from one annotated frame through a whole video, with no training."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and leave with its exit code.
+
+    Codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An error made by the input is one
+    sentence on stderr.
+    """
+    try:
+        code = program.main(arguments, prog_name="propagate", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except PropagateError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        click.echo(f"Error: {error.strerror or error}: {error.filename or ''}", err=True)
+        sys.exit(EXIT_FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,167 @@
+"""The folder of one run: masks, overlay video, contact sheet, run.json, and how it is resumed."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from propagate.errors import OutputError
+from propagate.output.atomic import atomic_path
+
+Mode = Literal["new", "overwrite", "resume"]
+
+_REPORTED_PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "opencv-python",
+    "decord2",
+    "av",
+    "numpy",
+)
+
+
+class RunFolder:
+    """Paths and the record (`run.json`) of one run.
+
+    Args:
+        path: the folder; made when missing.
+        config: everything that decides the result, JSON values only. A resumed run must have the
+            same.
+        mode: "new" refuses a folder that has anything in it, "overwrite" removes what an earlier
+            run of this program wrote there (and nothing else), "resume" continues it.
+
+    Raises:
+        OutputError: as said under `mode`, or when `config` differs from the run to resume.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], *, mode: Mode) -> None:
+        self.path = path
+        self._config = json.loads(json.dumps(config))
+        self._started: dict[str, Any] = {}
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is a file; name a folder for the output.")
+        if mode == "resume" and self.record_path.exists():
+            self._started = self._resumable()
+        elif path.exists() and any(path.iterdir()):
+            self._clear(mode)
+        try:
+            self.masks.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"The output folder {path} can't be made ({error.strerror}); choose another."
+            ) from error
+
+    @property
+    def masks(self) -> Path:
+        """One PNG per frame."""
+        return self.path / "masks"
+
+    @property
+    def overlay(self) -> Path:
+        """The masks drawn over the clip."""
+        return self.path / "overlay.mp4"
+
+    @property
+    def contact_sheet(self) -> Path:
+        """A few frames of the overlay in one picture."""
+        return self.path / "contact_sheet.png"
+
+    @property
+    def record_path(self) -> Path:
+        """The resolved configuration and what came of it."""
+        return self.path / "run.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The context window of an unfinished run."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run that is resumed had already finished."""
+        return self._started.get("status") == "complete"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the run to resume had recorded, empty for a new one."""
+        return self._started
+
+    def mask_path(self, name: str) -> Path:
+        """Where the mask of the frame called `name` goes, always inside the folder."""
+        return self.masks / f"{Path(name).name}.png"
+
+    def write_record(self, status: Literal["running", "complete"], **facts: Any) -> None:
+        """Write `run.json` anew: status, configuration, versions and `facts`."""
+        record = {
+            "status": status,
+            "config": self._config,
+            "versions": _versions(),
+            **facts,
+        }
+        with atomic_path(self.record_path) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    def _resumable(self) -> dict[str, Any]:
+        record = self._read_record()
+        earlier = record.get("config", {})
+        changed = [
+            f"{key} was {earlier.get(key)!r} and is now {self._config.get(key)!r}"
+            for key in sorted({*earlier, *self._config})
+            if earlier.get(key) != self._config.get(key)
+        ]
+        if changed:
+            raise OutputError(
+                f"The run in {self.path} can't be resumed with other settings "
+                f"({'; '.join(changed)}); use the same ones, or start over with --overwrite."
+            )
+        return record
+
+    def _read_record(self) -> dict[str, Any]:
+        try:
+            record = json.loads(self.record_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"{self.record_path} can't be read ({error}); start over with --overwrite."
+            ) from error
+        if not isinstance(record, dict):
+            raise OutputError(f"{self.record_path} is no run record; start over with --overwrite.")
+        return record
+
+    def _clear(self, mode: Mode) -> None:
+        ours = self.record_path.exists()
+        if ours and mode == "overwrite":
+            self._remove_ours()
+            return
+        if ours:
+            raise OutputError(
+                f"{self.path} already holds a run; continue it with --resume, replace it with "
+                "--overwrite, or choose another folder."
+            )
+        raise OutputError(
+            f"{self.path} is not empty and holds no run of this program, so nothing in it is "
+            "touched; choose another folder."
+        )
+
+    def _remove_ours(self) -> None:
+        for item in (self.record_path, self.checkpoint, self.overlay, self.contact_sheet):
+            item.unlink(missing_ok=True)
+        if self.masks.is_dir():
+            for mask in self.masks.glob("*.png"):
+                mask.unlink()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "propagate": _version("dift-propagate")}
+    return found | {name: _version(name) for name in _REPORTED_PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

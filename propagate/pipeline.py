@@ -1,0 +1,144 @@
+"""Composition: a clip and one labelled frame in, masks for every frame out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from propagate.config import VideoSettings
+from propagate.errors import ClipError
+from propagate.features.base import FeatureExtractor
+from propagate.features.cache import FeatureCache
+from propagate.features.device import resolve_device, resolve_dtype
+from propagate.labels.masks import decode_masks, encode_masks
+from propagate.output.checkpoint import SavedLabels
+from propagate.propagation import ContextEntry, Propagator
+from propagate.stopwatch import Stopwatch
+from propagate.types import FeatureMap, Frame, LabelField, Masks
+from propagate.video.base import FrameReader
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """One labelled frame.
+
+    Args:
+        frame: the picture.
+        masks: ids at the picture's size; the reference's own for the annotated frame.
+        field: the soft labels they were decoded from.
+    """
+
+    frame: Frame
+    masks: Masks
+    field: LabelField
+
+
+class VideoPropagator:
+    """Streams a clip through extraction, propagation and decoding.
+
+    Iterating gives a `FrameResult` per frame in the clip's order, holding no more than the context
+    window and one batch of frames, however long the clip is.
+
+    Args:
+        reader: the clip; its first frame is the annotated one.
+        reference: mask of that frame, at its size.
+        extractor: where features come from.
+        settings: propagation, encoding and decoding.
+        device: where similarities are computed.
+        resume: context of an interrupted run (`checkpoint()`); frames up to its latest one are
+            skipped.
+        clock: collects the seconds spent in "decode", "extract" and "propagate".
+    """
+
+    def __init__(
+        self,
+        reader: FrameReader,
+        reference: Masks,
+        *,
+        extractor: FeatureExtractor,
+        settings: VideoSettings,
+        device: str = "auto",
+        resume: Sequence[SavedLabels] = (),
+        clock: Stopwatch | None = None,
+    ) -> None:
+        self._reader = reader
+        self._reference = reference
+        self._settings = settings
+        self._resume = {saved.index: saved for saved in resume}
+        self._clock = clock or Stopwatch()
+        dtype = resolve_dtype(settings.precision, resolve_device(device))
+        capacity = settings.propagation.n_last_frames + 1 + extractor.batch_size
+        self._features = FeatureCache(extractor, capacity=capacity, dtype=dtype)
+        self._propagator = Propagator(settings.propagation, dtype=dtype)
+
+    def __iter__(self) -> Iterator[FrameResult]:
+        done = max(self._resume, default=-1)
+        frames = self._clock.iterate("decode", self._reader)
+        wanted = (f for f in frames if f.index > done or f.index in self._resume)
+        for batch in batched(wanted, self._features.batch_size):
+            with self._clock.measure("extract"):
+                maps = self._features.extract(batch)
+            for frame, features in zip(batch, maps, strict=True):
+                if frame.index in self._resume:
+                    self._restore(self._resume[frame.index], features)
+                    continue
+                with self._clock.measure("propagate"):
+                    result = self._step(frame, features)
+                yield result
+
+    def checkpoint(self) -> list[SavedLabels]:
+        """What must be saved now to continue after the latest result."""
+        return [
+            SavedLabels(entry.index, entry.labels, entry.pinned)
+            for entry in self._propagator.context
+        ]
+
+    def _step(self, frame: Frame, features: FeatureMap) -> FrameResult:
+        if not self._propagator.context:
+            method = self._settings.mask_encoding
+            field = encode_masks(self._reference, features.grid, method=method)
+            field = LabelField(field.scores.to(features.data.device), field.ids)
+            self._propagator.step(features, field, index=frame.index)
+            return FrameResult(frame, self._reference, field)
+        field = self._propagator.step(features, index=frame.index)
+        masks = decode_masks(
+            field,
+            frame.size,
+            input_size=features.input_size,
+            method=self._settings.mask_decoding,
+        )
+        return FrameResult(frame, masks, field)
+
+    def _restore(self, saved: SavedLabels, features: FeatureMap) -> None:
+        labels = LabelField(saved.labels.scores.to(features.data.device), saved.labels.ids)
+        self._propagator.restore(ContextEntry(saved.index, features, labels, saved.pinned))
+
+
+def first_frame(reader: FrameReader) -> Frame:
+    """The first picture of a clip, for checks before any long work.
+
+    Raises:
+        ClipError: when nothing decodes.
+    """
+    frames = iter(reader)
+    try:
+        return next(frames)
+    except StopIteration as error:
+        raise ClipError(
+            f"{reader.source} has no picture that decodes; check that it plays elsewhere."
+        ) from error
+    finally:
+        close = getattr(frames, "close", None)
+        if close is not None:
+            close()
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to `size` items, read no further ahead than needed."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

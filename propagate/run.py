@@ -1,0 +1,192 @@
+"""The main job, whole: a clip and a mask file in, a folder of masks out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from propagate.config import EMBEDDED_MODEL, ModelOptions, VideoSettings
+from propagate.errors import OutputError
+from propagate.features.base import FeatureExtractor
+from propagate.features.registry import create_extractor
+from propagate.labels.mask_checks import load_reference_mask
+from propagate.labels.mask_files import write_mask
+from propagate.output.checkpoint import load_checkpoint, save_checkpoint
+from propagate.output.render import render_overlay
+from propagate.output.run_folder import Mode, RunFolder
+from propagate.pipeline import VideoPropagator, first_frame
+from propagate.stopwatch import Stopwatch
+from propagate.types import Masks
+from propagate.video import ReaderName, open_clip
+from propagate.video.base import FrameReader
+
+T = TypeVar("T")
+Progress = Callable[[str, int | None, Iterable[T]], Iterable[T]]
+
+# A killed run repeats at most this many frames.
+_CHECKPOINT_EVERY = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """Everything a user says about one run.
+
+    Args:
+        clip: video file, image folder, glob or multi-page image.
+        mask: mask of the first frame (of the first in `frames`).
+        output: folder to write.
+        frames: range of the clip as "start:stop:step", or None for all of it.
+        reader: which reader opens the clip.
+        void: mask id whose pixels are unknown, "auto", or None for none.
+        binarize: take every value of 128 or more for object 1.
+        model: name or path for the registry.
+        options: model options.
+        video: propagation settings.
+        mode: what to do when `output` exists.
+        overlay: whether to draw the overlay video and contact sheet.
+    """
+
+    clip: str
+    mask: Path
+    output: Path
+    frames: str | None = None
+    reader: ReaderName = "auto"
+    void: int | str | None = "auto"
+    binarize: bool = False
+    model: str = EMBEDDED_MODEL
+    options: ModelOptions = field(default_factory=ModelOptions)
+    video: VideoSettings = field(default_factory=VideoSettings)
+    mode: Mode = "new"
+    overlay: bool = True
+
+    def config(self) -> dict[str, Any]:
+        """What decides the masks; a resumed run must agree in all of it."""
+        fields = asdict(self)
+        for name in ("output", "mode", "overlay", "mask"):
+            del fields[name]
+        # A model that is already here gives the same numbers with or without a hub.
+        del fields["options"]["offline"]
+        return fields | {
+            "mask": str(self.mask),
+            "mask_sha256": hashlib.sha256(self.mask.read_bytes()).hexdigest(),
+        }
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What came of a run.
+
+    Args:
+        folder: where it is.
+        frames: frames labelled in this call.
+        notes: sentences the user should read: about the mask, and what could not be decoded.
+        seconds: wall-clock seconds by stage.
+    """
+
+    folder: RunFolder
+    frames: int
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+def no_progress(title: str, total: int | None, items: Iterable[T]) -> Iterable[T]:
+    """Show nothing."""
+    del title, total
+    return items
+
+
+def run_clip(
+    request: RunRequest,
+    *,
+    progress: Progress[Any] = no_progress,
+    say: Callable[[str], None] = lambda _: None,
+) -> RunReport:
+    """Label a clip and write the result.
+
+    Args:
+        request: what to do.
+        progress: wraps the frames of each long stage: (title, expected number, frames) -> frames.
+        say: receives each note as soon as it is known.
+
+    Raises:
+        PropagateError: before any long work, whenever the inputs don't fit.
+    """
+    clock = Stopwatch()
+    reader = open_clip(request.clip, reader=request.reader, frames=request.frames)
+    first = first_frame(reader)
+    reference, notes = load_reference_mask(
+        request.mask, frame_size=first.size, void=request.void, binarize=request.binarize
+    )
+    for note in notes:
+        say(note)
+    folder = RunFolder(request.output, request.config(), mode=request.mode)
+    if folder.complete:
+        say(f"The run in {folder.path} is already complete; nothing was done.")
+        return RunReport(folder, 0, tuple(notes), {})
+    with clock.measure("load model"):
+        extractor = create_extractor(request.model, request.options)
+    _check_same_model(folder, extractor)
+    facts: dict[str, Any] = {"model": extractor.identity, "clip": reader.source}
+    folder.write_record("running", **facts)
+    frames = _propagate(request, folder, reader, reference, extractor, clock, progress)
+    for loss in reader.losses.messages:
+        say(loss)
+    if request.overlay:
+        with clock.measure("render"):
+            shown = progress("drawing", reader.estimated_length, reader)
+            render_overlay(shown, folder, fps=reader.fps, annotated=first.index)
+    all_notes = (*notes, *reader.losses.messages)
+    facts |= {"frames": frames, "seconds": clock.seconds, "notes": all_notes}
+    folder.write_record("complete", **facts)
+    folder.checkpoint.unlink(missing_ok=True)
+    return RunReport(folder, frames, all_notes, clock.seconds)
+
+
+def _check_same_model(folder: RunFolder, extractor: FeatureExtractor) -> None:
+    earlier = folder.record.get("model")
+    if earlier is not None and earlier != extractor.identity:
+        raise OutputError(
+            f"The run in {folder.path} was made with {earlier} and can't be resumed with "
+            f"{extractor.identity}; start over with --overwrite."
+        )
+
+
+def _propagate(
+    request: RunRequest,
+    folder: RunFolder,
+    reader: FrameReader,
+    reference: Masks,
+    extractor: FeatureExtractor,
+    clock: Stopwatch,
+    progress: Progress[Any],
+) -> int:
+    """Write a mask per frame; returns how many. Saves the context when it is cut short."""
+    resume = load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else []
+    propagator = VideoPropagator(
+        reader,
+        reference,
+        extractor=extractor,
+        settings=request.video,
+        device=request.options.device,
+        resume=resume,
+        clock=clock,
+    )
+    frames = 0
+    written = resume
+    try:
+        for result in progress("propagating", reader.estimated_length, propagator):
+            with clock.measure("write"):
+                write_mask(folder.mask_path(result.frame.name), result.masks.ids)
+            frames += 1
+            written = propagator.checkpoint()
+            if frames % _CHECKPOINT_EVERY == 0:
+                save_checkpoint(folder.checkpoint, written)
+    except KeyboardInterrupt:
+        # The context may be a frame ahead of the files by now; `written` never is.
+        if written:
+            save_checkpoint(folder.checkpoint, written)
+        raise
+    return frames

@@ -1,0 +1,113 @@
+"""The tiled vote against the dense one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.reference import dense_vote
+from propagate import affinity
+from propagate.affinity import ContextFrame, vote
+from propagate.config import PropagationSettings
+from propagate.errors import InputError
+
+
+def unit(*shape: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1)
+
+
+def both(
+    grid: tuple[int, int],
+    frames: int,
+    knobs: PropagationSettings,
+    *,
+    seed: int,
+    tied: bool = False,
+    free: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tiled and the dense result for random frames, the first `free` of them without window."""
+    generator = torch.Generator().manual_seed(seed)
+    maps = [unit(*grid, 6, generator=generator) for _ in range(frames + 1)]
+    if tied:
+        # Axis-aligned unit vectors: cosines are 0 or 1 whatever the order of summation.
+        maps = [torch.nn.functional.one_hot(m.argmax(-1), 6).float() for m in maps]
+    labels = [torch.rand(grid[0] * grid[1], 3, generator=generator) for _ in range(frames)]
+    limited = [i >= free for i in range(frames)]
+    context = [
+        ContextFrame(key, label, bounded)
+        for key, label, bounded in zip(maps[1:], labels, limited, strict=True)
+    ]
+    return (
+        vote(maps[0], context, knobs),
+        dense_vote(maps[0], maps[1:], labels, limited, knobs),
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(1, 31),
+    width=st.integers(1, 31),
+    frames=st.integers(1, 4),
+    radius=st.integers(0, 9),
+    topk=st.integers(1, 12),
+    temperature=st.sampled_from([0.05, 0.1, 0.5]),
+    window=st.sampled_from(["square", "circle"]),
+    tied=st.booleans(),
+    free=st.integers(0, 2),
+    seed=st.integers(0, 2**16),
+)
+def test_equals_the_dense_algorithm(
+    height, width, frames, radius, topk, temperature, window, tied, free, seed
+) -> None:
+    knobs = PropagationSettings(radius=radius, topk=topk, temperature=temperature, window=window)
+    tiled, dense = both((height, width), frames, knobs, seed=seed, tied=tied, free=free)
+    torch.testing.assert_close(tiled, dense, atol=2e-5, rtol=0)
+
+
+def test_result_does_not_depend_on_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    knobs = PropagationSettings(radius=4, topk=5)
+    results = []
+    for side in (1, 5, 12, 100):
+        monkeypatch.setitem(affinity._TILE_SIDE, "cpu", side)
+        results.append(both((23, 17), 3, knobs, seed=1)[0])
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], atol=1e-6, rtol=0)
+
+
+def test_small_temperature_does_not_overflow() -> None:
+    tiled, _ = both((9, 9), 2, PropagationSettings(temperature=0.001), seed=0)
+    assert tiled.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_reduced_precision_agrees_where_labels_are_clear(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scene = torch.randn(24, 30, 32, generator=generator)
+    maps = [
+        torch.nn.functional.normalize(
+            scene + 0.3 * torch.randn(scene.shape, generator=generator), dim=-1
+        )
+        for _ in range(4)
+    ]
+    inside = (torch.arange(30) < 13).float().repeat(24)
+    labels = torch.stack([1 - inside, inside], 1)
+    knobs = PropagationSettings(radius=5, topk=5)
+    exact, reduced = (
+        vote(maps[0].to(d), [ContextFrame(m.to(d), labels) for m in maps[1:]], knobs)
+        for d in (torch.float32, dtype)
+    )
+    assert (exact.argmax(0) == reduced.argmax(0)).float().mean() > 0.999
+    torch.testing.assert_close(reduced.sum(0), torch.ones(24, 30))
+
+
+def test_no_context() -> None:
+    with pytest.raises(InputError, match="give the first one its labels"):
+        vote(torch.zeros(2, 2, 3), [], PropagationSettings())
+
+
+def test_grids_must_agree() -> None:
+    context = [ContextFrame(torch.zeros(3, 2, 3), torch.zeros(6, 2))]
+    with pytest.raises(InputError, match="extract all frames of a clip with one extractor"):
+        vote(torch.zeros(2, 2, 3), context, PropagationSettings())

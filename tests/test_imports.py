@@ -1,0 +1,27 @@
+"""What importing costs, and that a module per layer can be imported by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "diffusers", "transformers", "decord", "av", "cv2", "scipy", "PIL")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import propagate",
+        "from propagate.commands.main import program; program(['--help'], standalone_mode=False)",
+        "from propagate.commands.main import program;"
+        "program(['run', '--help'], standalone_mode=False)",
+        "from propagate.commands.main import program;"
+        "program(['eval', 'davis', '--help'], standalone_mode=False)",
+    ],
+)
+def test_no_heavy_import(statement: str) -> None:
+    code = f"{statement}\nimport sys\nprint('|' + ','.join(m for m in {HEAVY} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rsplit("|", 1)[1].strip() == ""

@@ -1,0 +1,82 @@
+"""The context window and its bookkeeping."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from propagate.config import PropagationSettings
+from propagate.errors import InputError
+from propagate.propagation import ContextEntry, Propagator
+from propagate.types import FeatureMap, LabelField, Size
+
+GRID = (7, 9)
+
+
+def features(seed: int) -> FeatureMap:
+    generator = torch.Generator().manual_seed(seed)
+    data = torch.randn(5, *GRID, generator=generator)
+    return FeatureMap(data, Size(70, 90), Size(56, 72))
+
+
+def labels(ids: tuple[int, ...] = (0, 4), seed: int = 0) -> LabelField:
+    generator = torch.Generator().manual_seed(seed)
+    return LabelField(torch.rand(len(ids), *GRID, generator=generator).softmax(0), ids)
+
+
+def test_first_step_returns_the_reference_itself() -> None:
+    reference = labels()
+    assert Propagator(PropagationSettings()).step(features(0), reference) is reference
+
+
+def test_context_is_the_reference_and_the_latest_frames() -> None:
+    propagator = Propagator(PropagationSettings(n_last_frames=3))
+    propagator.step(features(0), labels())
+    for i in range(1, 8):
+        propagator.step(features(i))
+    assert [entry.index for entry in propagator.context] == [0, 5, 6, 7]
+    assert [entry.pinned for entry in propagator.context] == [True, False, False, False]
+
+
+def test_scores_of_a_frame_sum_to_one() -> None:
+    propagator = Propagator(PropagationSettings())
+    propagator.step(features(0), labels())
+    torch.testing.assert_close(propagator.step(features(1)).scores.sum(0), torch.ones(GRID))
+
+
+def test_a_later_reference_brings_a_new_object_and_keeps_the_old_ids() -> None:
+    propagator = Propagator(PropagationSettings(n_last_frames=2))
+    propagator.step(features(0), labels((0, 4)))
+    propagator.step(features(1))
+    propagator.step(features(2), labels((0, 9)))
+    result = propagator.step(features(3))
+    assert result.ids == (0, 4, 9)
+    torch.testing.assert_close(result.scores.sum(0), torch.ones(GRID))
+    assert result.scores[2].max() > 0
+
+
+def test_a_restored_propagator_goes_on_identically() -> None:
+    settings = PropagationSettings(n_last_frames=3)
+    whole = Propagator(settings)
+    whole.step(features(0), labels())
+    for i in range(1, 5):
+        whole.step(features(i))
+    continued = Propagator(settings)
+    for entry in whole.context:
+        continued.restore(
+            ContextEntry(entry.index, features(entry.index), entry.labels, entry.pinned)
+        )
+    for i in range(5, 9):
+        assert torch.equal(whole.step(features(i)).scores, continued.step(features(i)).scores)
+    assert [e.index for e in whole.context] == [e.index for e in continued.context]
+
+
+def test_first_frame_without_labels() -> None:
+    with pytest.raises(InputError, match="The first frame needs labels"):
+        Propagator(PropagationSettings()).step(features(0))
+
+
+def test_labels_on_another_grid() -> None:
+    field = LabelField(torch.zeros(1, 3, 3), (0,))
+    with pytest.raises(InputError, match="grid of 3x3 cells and the features on 9x7"):
+        Propagator(PropagationSettings()).step(features(0), field)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
 from propagate.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DTypeName = Literal["auto", "fp32", "bf16", "fp16"]
 

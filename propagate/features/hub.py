@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from propagate.errors import ModelError
 from propagate.features.sd_layout import Layout, scan, select
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Repository(NamedTuple):
@@ -50,7 +52,6 @@ _SOURCES = (
             Repository(
                 "stabilityai/stable-diffusion-2-1", "5cae40e6a2745ae2b01ad92ae5043f95f23644d6"
             ),
-            Repository("SfinOe/stable-diffusion-v2-1", "main"),
         ),
         "CreativeML Open RAIL++-M",
         "Stable Diffusion 2.1, 768 px; DIFT's own choice (the original repository was withdrawn)",
@@ -81,15 +82,13 @@ _SOURCES = (
     ),
     ModelSource(
         "sd14",
-        (
-            Repository(
-                "CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b"
-            ),
-        ),
+        (Repository("CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b"),),
         "CreativeML Open RAIL-M",
         "Stable Diffusion 1.4, 512 px",
     ),
 )
+
+_TIMEOUT = 15  # seconds, for the first contact with the hub
 
 SOURCES: Mapping[str, ModelSource] = {source.alias: source for source in _SOURCES}
 """The models that have a short name, by that name."""
@@ -213,11 +212,11 @@ def _download_first(model: str, repositories: tuple[Repository, ...]) -> Resolve
     for repository in repositories:
         try:
             return _download(repository)
-        except ModelError as error:
-            reasons.append(f"{repository}: {str(error).rstrip('.')}")
+        except ModelError as error:  # noqa: PERF203, each mirror may fail for its own reason
+            reasons.append(str(error).rstrip("."))
     raise ModelError(
-        f"Model {model!r} could not be downloaded ({'; '.join(reasons)}); see to that and run "
-        f"`propagate models download {model}`, or give the folder of a pipeline as the model."
+        f"Model {model!r} could not be downloaded: {'; '.join(reasons)}; run `propagate models "
+        f"download {model}` when that is settled, or give the folder of a pipeline as the model."
     )
 
 
@@ -226,14 +225,16 @@ def _download(repository: Repository) -> ResolvedModel:
 
     repo_id, revision = repository
     try:
-        present = HfApi().list_repo_files(repo_id, revision=revision)
+        # `list_repo_files` would do, but without a network it tries again for half a minute.
+        info = HfApi().model_info(repo_id, revision=revision, timeout=_TIMEOUT)
+        present = [sibling.rfilename for sibling in info.siblings or ()]
         files = list(select(present, str(repository)).files)
         folder = snapshot_download(repo_id, revision=revision, allow_patterns=files)
     except ModelError:
         raise
     except Exception as error:
         # The hub's client raises what its HTTP library does, another one in each major version.
-        raise ModelError(_reason(error, repository)) from error
+        raise ModelError(f"{repository} {_reason(error, repository)}") from error
     return _in_cache(Path(folder), repository)
 
 
@@ -242,14 +243,14 @@ def _reason(error: Exception, repository: Repository) -> str:
 
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"gated, so accept its licence at {constants.ENDPOINT}/{repository.repo_id} and log "
+            f"is gated: accept its licence at {constants.ENDPOINT}/{repository.repo_id} and log "
             "in with `hf auth login` or set HF_TOKEN"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "not found on the hub, or private"
+        return "was not found on the hub, or is private"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"has no revision {repository.revision!r}"
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE forbids the network"
+        return "was not asked because HF_HUB_OFFLINE forbids the network"
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}{f': {lines[0]}' if lines else ''}"
+    return f"failed with {type(error).__name__}{f': {lines[0]}' if lines else ''}"

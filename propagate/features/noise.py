@@ -26,9 +26,7 @@ class NoiseSource(Protocol):
         """What tells this source's numbers from another's."""
         ...
 
-    def draw(
-        self, kind: NoiseKind, *, frame: int, member: int, shape: tuple[int, ...]
-    ) -> Tensor:
+    def draw(self, kind: NoiseKind, *, frame: int, member: int, shape: tuple[int, ...]) -> Tensor:
         """float32 noise of `shape` on the CPU.
 
         Args:
@@ -61,9 +59,7 @@ class SeededNoise:
         """The seed."""
         return f"seed={self.seed}"
 
-    def draw(
-        self, kind: NoiseKind, *, frame: int, member: int, shape: tuple[int, ...]
-    ) -> Tensor:
+    def draw(self, kind: NoiseKind, *, frame: int, member: int, shape: tuple[int, ...]) -> Tensor:
         """See `NoiseSource.draw`."""
         key = (_STREAMS[kind], frame, member)
         bits = np.random.MT19937(np.random.SeedSequence(self.seed, spawn_key=key))

@@ -1,3 +1,76 @@
 """Carry labels from one annotated frame through a whole video, with no training."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from propagate.config import ModelOptions, PropagationSettings, VideoSettings, preset
+    from propagate.errors import PropagateError
+    from propagate.features.registry import create_extractor
+    from propagate.labels.mask_checks import load_reference_mask
+    from propagate.labels.mask_files import read_mask, write_mask
+    from propagate.pipeline import FrameResult, VideoPropagator
+    from propagate.run import RunRequest, run_clip
+    from propagate.types import FeatureMap, Frame, LabelField, Masks, Size
+    from propagate.video import open_clip
+
 __version__ = "0.1.0"
+
+# Imported on first use, so that `import propagate` loads no torch, decord or OpenCV.
+_HOMES = {
+    "FeatureMap": "types",
+    "Frame": "types",
+    "FrameResult": "pipeline",
+    "LabelField": "types",
+    "Masks": "types",
+    "ModelOptions": "config",
+    "PropagateError": "errors",
+    "PropagationSettings": "config",
+    "RunRequest": "run",
+    "Size": "types",
+    "VideoPropagator": "pipeline",
+    "VideoSettings": "config",
+    "create_extractor": "features.registry",
+    "load_reference_mask": "labels.mask_checks",
+    "open_clip": "video",
+    "preset": "config",
+    "read_mask": "labels.mask_files",
+    "run_clip": "run",
+    "write_mask": "labels.mask_files",
+}
+
+__all__ = [
+    "FeatureMap",
+    "Frame",
+    "FrameResult",
+    "LabelField",
+    "Masks",
+    "ModelOptions",
+    "PropagateError",
+    "PropagationSettings",
+    "RunRequest",
+    "Size",
+    "VideoPropagator",
+    "VideoSettings",
+    "create_extractor",
+    "load_reference_mask",
+    "open_clip",
+    "preset",
+    "read_mask",
+    "run_clip",
+    "write_mask",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'propagate' has no attribute {name!r}")
+    value = getattr(import_module(f"propagate.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

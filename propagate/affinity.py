@@ -119,7 +119,7 @@ def vote(
         if query.dtype == torch.float32:
             labels = _vote_exact(similarity, table, cells, settings)
         else:
-            labels = _vote_rescored(similarity, queries, keys, table[cells], settings)
+            labels = _vote_rescored(similarity, queries, keys, (table, cells), settings)
         result[tile.queries] = labels.view(tile.rows.length, tile.columns.length, -1)
     return result.permute(2, 0, 1)
 
@@ -161,16 +161,21 @@ def _vote_rescored(
     similarity: Float[Tensor, "q m"],
     queries: Float[Tensor, "q c"],
     keys: Float[Tensor, "m c"],
-    labels: Float32[Tensor, "m k"],
+    labels: tuple[Float32[Tensor, "n k"], Int[Tensor, " m"]],
     settings: PropagationSettings,
 ) -> Float32[Tensor, "q k"]:
-    """Mean label of the top-k columns, ranked coarsely first and by float32 sums in the end."""
+    """Mean label of the top-k columns, ranked coarsely first and by float32 sums in the end.
+
+    `labels` is the table of all labels, and the row of it that each column stands for.
+    """
+    table, cells = labels
     count = min(settings.topk * _CANDIDATES_PER_VOTE, similarity.shape[1])
     coarse, columns = similarity.topk(count, dim=1, sorted=False)
     exact = torch.bmm(keys[columns].float(), queries.float()[:, :, None])[:, :, 0]
     exact.masked_fill_(coarse.isinf(), -torch.inf)
     best, order = exact.topk(min(settings.topk, count), dim=1)
-    return _mean_label(best, labels[columns.gather(1, order)], settings.temperature)
+    voters = cells[columns.gather(1, order)]
+    return _mean_label(best, table[voters], settings.temperature)
 
 
 def _mean_label(

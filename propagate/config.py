@@ -27,7 +27,8 @@ class PropagationSettings:
         radius: half side (square) or radius (circle) of the search window in grid cells; 0 means
             no limit.
         window: shape of the search window.
-        limit_references: whether the window also limits the pinned reference frames.
+        limit_references: whether the window also limits the pinned reference frames, as DINO and
+            DIFT have it. Without the limit an object is found again after it was hidden or jumped.
         topk: how many of the most similar cells, over all context frames together, vote.
             Cells that tie with the k-th all vote.
         temperature: a cell votes with weight exp(cosine / temperature).
@@ -36,7 +37,7 @@ class PropagationSettings:
     n_last_frames: int = 7
     radius: int = 12
     window: WindowShape = "square"
-    limit_references: bool = True
+    limit_references: bool = False
     topk: int = 5
     temperature: float = 0.1
 
@@ -130,7 +131,9 @@ PRESETS = {
         summary="exact protocol of DINO's eval_video_segmentation.py, on the embedded model",
         model=EMBEDDED_MODEL,
         video=VideoSettings(
-            propagation=PropagationSettings(n_last_frames=7, radius=12, topk=5, temperature=0.1),
+            propagation=PropagationSettings(
+                n_last_frames=7, radius=12, limit_references=True, topk=5, temperature=0.1
+            ),
             mask_encoding="nearest",
             mask_decoding="dift",
             precision="fp32",
@@ -141,7 +144,9 @@ PRESETS = {
         model="sd21",
         options=ModelOptions(t=51, up_ft_index=2, ensemble_size=8, prompt="", short_side=480),
         video=VideoSettings(
-            propagation=PropagationSettings(n_last_frames=28, radius=15, topk=15, temperature=0.2),
+            propagation=PropagationSettings(
+                n_last_frames=28, radius=15, limit_references=True, topk=15, temperature=0.2
+            ),
             mask_encoding="nearest",
             mask_decoding="dift",
             precision="fp32",

@@ -8,7 +8,7 @@ coordinate x (0 = outer edge of the first pixel) lies at x * grid / image in cel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -74,8 +74,8 @@ def resize_rgb(rgb: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndarray,
     """Bilinear resize of an image without antialiasing (`cv2.INTER_LINEAR`), as DIFT does."""
     if rgb.shape[:2] == tuple(size):
         return rgb
-    target = (size.width, size.height)
-    return cast("np.ndarray", cv2.resize(rgb, target, interpolation=cv2.INTER_LINEAR))
+    resized = cv2.resize(rgb, (size.width, size.height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized)
 
 
 def nearest_indices(source: int, target: int) -> np.ndarray:
@@ -87,7 +87,7 @@ def nearest_indices(source: int, target: int) -> np.ndarray:
     step = source / target
     positions = np.cumsum(np.concatenate([[step / 2], np.full(target - 1, step)]))
     indices = np.floor(positions).astype(np.int64)
-    return np.minimum(indices, source - 1)
+    return np.asarray(np.minimum(indices, source - 1))
 
 
 def resize_ids(ids: np.ndarray, size: Size) -> np.ndarray:
@@ -96,11 +96,11 @@ def resize_ids(ids: np.ndarray, size: Size) -> np.ndarray:
         return ids
     rows = nearest_indices(ids.shape[0], size.height)
     columns = nearest_indices(ids.shape[1], size.width)
-    return ids[rows[:, None], columns[None, :]]
+    return np.asarray(ids[rows[:, None], columns[None, :]])
 
 
 def resize_area(values: np.ndarray, size: Size) -> Float32[np.ndarray, "gh gw"]:
     """Average of a map [h, w] over each cell of a grid; pixels on a border count in proportion."""
     target = (size.width, size.height)
     values = values.astype(np.float32, copy=False)
-    return cast("np.ndarray", cv2.resize(values, target, interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(values, target, interpolation=cv2.INTER_AREA))

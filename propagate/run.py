@@ -12,14 +12,14 @@ from propagate.config import EMBEDDED_MODEL, ModelOptions, VideoSettings
 from propagate.errors import OutputError
 from propagate.features.base import FeatureExtractor
 from propagate.features.registry import create_extractor
-from propagate.labels.mask_checks import load_reference_mask
+from propagate.labels.mask_checks import ReferenceMask, Void, load_reference_mask
 from propagate.labels.mask_files import write_mask
+from propagate.output.atomic import atomic_path
 from propagate.output.checkpoint import load_checkpoint, save_checkpoint
 from propagate.output.render import render_overlay
 from propagate.output.run_folder import Mode, RunFolder
 from propagate.pipeline import VideoPropagator, first_frame
 from propagate.stopwatch import Stopwatch
-from propagate.types import Masks
 from propagate.video import ReaderName, open_clip
 from propagate.video.base import FrameReader
 
@@ -41,7 +41,8 @@ class RunRequest:
         frames: range of the clip as "start:stop:step", or None for all of it.
         reader: which reader opens the clip.
         void: mask id whose pixels are unknown, "auto", or None for none.
-        binarize: take every value of 128 or more for object 1.
+        binarize: take everything bright for object 1.
+        trust_ids: don't refuse ids that look like antialiasing.
         model: name or path for the registry.
         options: model options.
         video: propagation settings.
@@ -54,8 +55,9 @@ class RunRequest:
     output: Path
     frames: str | None = None
     reader: ReaderName = "auto"
-    void: int | str | None = "auto"
+    void: Void = "auto"
     binarize: bool = False
+    trust_ids: bool = False
     model: str = EMBEDDED_MODEL
     options: ModelOptions = field(default_factory=ModelOptions)
     video: VideoSettings = field(default_factory=VideoSettings)
@@ -117,15 +119,19 @@ def run_clip(
     clock = Stopwatch()
     reader = open_clip(request.clip, reader=request.reader, frames=request.frames)
     first = first_frame(reader)
-    reference, notes = load_reference_mask(
-        request.mask, frame_size=first.size, void=request.void, binarize=request.binarize
+    reference = load_reference_mask(
+        request.mask,
+        frame_size=first.size,
+        void=request.void,
+        binarize=request.binarize,
+        trust_ids=request.trust_ids,
     )
-    for note in notes:
+    for note in reference.notes:
         say(note)
     folder = RunFolder(request.output, request.config(), mode=request.mode)
     if folder.complete:
         say(f"The run in {folder.path} is already complete; nothing was done.")
-        return RunReport(folder, 0, tuple(notes), {})
+        return RunReport(folder, 0, reference.notes, {})
     with clock.measure("load model"):
         extractor = create_extractor(request.model, request.options)
     _check_same_model(folder, extractor)
@@ -138,7 +144,7 @@ def run_clip(
         with clock.measure("render"):
             shown = progress("drawing", reader.estimated_length, reader)
             render_overlay(shown, folder, fps=reader.fps, annotated=first.index)
-    all_notes = (*notes, *reader.losses.messages)
+    all_notes = (*reference.notes, *reader.losses.messages)
     facts |= {"frames": frames, "seconds": clock.seconds, "notes": all_notes}
     folder.write_record("complete", **facts)
     folder.checkpoint.unlink(missing_ok=True)
@@ -158,7 +164,7 @@ def _propagate(
     request: RunRequest,
     folder: RunFolder,
     reader: FrameReader,
-    reference: Masks,
+    reference: ReferenceMask,
     extractor: FeatureExtractor,
     clock: Stopwatch,
     progress: Progress[Any],
@@ -167,7 +173,7 @@ def _propagate(
     resume = load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else []
     propagator = VideoPropagator(
         reader,
-        reference,
+        reference.masks,
         extractor=extractor,
         settings=request.video,
         device=request.options.device,
@@ -178,8 +184,11 @@ def _propagate(
     written = resume
     try:
         for result in progress("propagating", reader.estimated_length, propagator):
-            with clock.measure("write"):
-                write_mask(folder.mask_path(result.frame.name), result.masks.ids)
+            with (
+                clock.measure("write"),
+                atomic_path(folder.mask_path(result.frame.name)) as path,
+            ):
+                write_mask(path, result.masks.ids, palette=reference.palette)
             frames += 1
             written = propagator.checkpoint()
             if frames % _CHECKPOINT_EVERY == 0:

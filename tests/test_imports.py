@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import propagate
+
 HEAVY = ("torch", "diffusers", "transformers", "decord", "av", "cv2", "scipy", "PIL")
 
 
@@ -25,3 +27,14 @@ def test_no_heavy_import(statement: str) -> None:
     code = f"{statement}\nimport sys\nprint('|' + ','.join(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rsplit("|", 1)[1].strip() == ""
+
+
+def test_every_public_name_can_be_imported() -> None:
+    assert sorted(propagate.__all__) == sorted(propagate._HOMES)
+    for name in propagate.__all__:
+        assert getattr(propagate, name).__module__.startswith("propagate.")
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        _ = propagate.nope

@@ -53,6 +53,7 @@ def test_sequence_with_queue_and_masks(shared_dir: Path) -> None:
     data, expected = load(folder, case["data"]), load(folder, case["expected"])
     settings = PropagationSettings(
         n_last_frames=case["n_last_frames"],
+        limit_references=True,
         radius=case["radius"],
         topk=case["topk"],
         temperature=case["temperature"],
@@ -97,6 +98,7 @@ def test_davis_protocol_end_to_end(shared_dir: Path, name: str) -> None:
     propagator = Propagator(
         PropagationSettings(
             n_last_frames=case["n_last_frames"],
+            limit_references=True,
             radius=case["radius"],
             topk=case["topk"],
             temperature=case["temperature"],

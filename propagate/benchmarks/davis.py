@@ -18,6 +18,7 @@ from propagate.features.base import FeatureExtractor
 from propagate.labels.mask_files import read_mask, write_mask
 from propagate.metrics.sequence import SequenceScorer, SequenceScores
 from propagate.metrics.statistics import statistics
+from propagate.output.atomic import atomic_path
 from propagate.pipeline import VideoPropagator
 from propagate.stopwatch import Stopwatch
 from propagate.types import Masks
@@ -109,7 +110,9 @@ def evaluate_sequence(
     truth = sequence.true_masks()
     first = next(truth)
     reference = Masks(first)
-    scorers = [SequenceScorer(reference.object_ids) for _ in range(2)]
+    # As the official code has it, which counts an id that the first mask skips.
+    object_ids = range(1, int(first.max()) + 1)
+    scorers = [SequenceScorer(object_ids) for _ in range(2)]
     clock = Stopwatch()
     propagator = VideoPropagator(
         open_clip(sequence.images),
@@ -123,7 +126,8 @@ def evaluate_sequence(
         scorers[0].add(result.masks.ids, true)
         scorers[1].add(first, true)
         if output is not None:
-            write_mask(output / sequence.name / f"{result.frame.name}.png", result.masks.ids)
+            with atomic_path(output / sequence.name / f"{result.frame.name}.png") as path:
+                write_mask(path, result.masks.ids)
         frames += 1
     if frames != len(sequence.mask_paths):
         raise ClipError(

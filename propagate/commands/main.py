@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An error made by the input is one
     sentence on stderr.
     """
+    # Threads that spin while they wait make torch many times slower next to another busy program.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = program.main(arguments, prog_name="propagate", standalone_mode=False)
     except click.ClickException as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -32,7 +32,8 @@ from propagate.errors import InputError
     show_default=True,
     help="Mask id of unknown pixels: a number, none, or auto (255 beside other ids).",
 )
-@click.option("--binarize", is_flag=True, help="Take mask values of 128 and more for one object.")
+@click.option("--binarize", is_flag=True, help="Take everything bright in MASK for one object.")
+@click.option("--trust-ids", is_flag=True, help="Accept ids in MASK that look like antialiasing.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option("--no-overlay", is_flag=True, help="Write no overlay video and contact sheet.")
@@ -62,6 +63,7 @@ def run(
         reader=values["reader"],
         void=_void(values["void"]),
         binarize=values["binarize"],
+        trust_ids=values["trust_ids"],
         model=settings.model,
         options=settings.options,
         video=settings.video,
@@ -85,9 +87,9 @@ def run(
     click.echo(f"{report.frames} frames labelled in {total:.1f} s{rate}: {report.folder.path}")
 
 
-def _void(text: str) -> int | str | None:
+def _void(text: str) -> int | Literal["auto"] | None:
     if text == "auto":
-        return text
+        return "auto"
     if text == "none":
         return None
     try:

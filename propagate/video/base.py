@@ -32,7 +32,7 @@ class FrameReader(Protocol):
 
     @property
     def losses(self) -> ClipLosses:
-        """What the latest complete pass could not decode."""
+        """What the latest pass could not decode, as far as it has read."""
         ...
 
     def __iter__(self) -> Iterator[Frame]:

@@ -1,0 +1,36 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from propagate.errors import OutputError
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`, and put it in place when the block succeeds.
+
+    It lies in the folder of `target`, since renaming is atomic within a file system only, and keeps
+    the suffix, since image and video writers go by it. On an error the temporary file is removed
+    and `target` is as it was.
+
+    Raises:
+        OutputError: the folder does not exist, or `target` cannot be replaced.
+    """
+    target = Path(target)
+    if not target.parent.is_dir():
+        raise OutputError(f"Cannot write {target}: there is no folder {target.parent}; create it.")
+    # Not from `tempfile`, whose files only their owner may read.
+    temporary = target.with_name(f".{target.stem[:40]}.{uuid4().hex[:8]}{target.suffix}")
+    try:
+        yield temporary
+        try:
+            temporary.replace(target)
+        except OSError as error:
+            raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

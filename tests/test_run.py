@@ -1,0 +1,259 @@
+"""The main job as a user runs it: the command line on clips of image files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from propagate.commands.main import main
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE = (96, 144)
+
+
+def disc(index: int) -> np.ndarray:
+    """True mask of frame `index`: a disc that moves right, as object 3; a still square, 7."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    ids = np.where((y - 48) ** 2 + (x - 40 - index) ** 2 <= 20**2, 3, 0)
+    ids[8:24, 110:130] = 7
+    return ids.astype(np.uint8)
+
+
+def picture(index: int) -> np.ndarray:
+    """Frame `index`: texture that moves with the disc over a textured ground."""
+    rng = np.random.default_rng(0)
+    ground, coat, tile = (
+        cv2.GaussianBlur(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8), (0, 0), sigma) * scale
+        + shade
+        for sigma, scale, shade in ((4, 0.4, 20), (3, 0.5, 110), (2, 0.3, 170))
+    )
+    ids = disc(index)[..., None]
+    moved = np.roll(coat, index, axis=1)
+    return np.where(ids == 3, moved, np.where(ids == 7, tile, ground)).clip(0, 255).astype(np.uint8)
+
+
+def write_clip(folder: Path, frames: int) -> tuple[Path, Path]:
+    clip, mask = folder / "clip", folder / "first.png"
+    clip.mkdir()
+    for index in range(frames):
+        Image.fromarray(picture(index)).save(clip / f"img{index}.png")
+    Image.fromarray(disc(0)).save(mask)
+    return clip, mask
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+
+
+def propagate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+
+
+def masks(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "masks").iterdir())}
+
+
+def jaccard(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a clip, its mask, and a finished run in `out`."""
+    folder = tmp_path_factory.mktemp("run")
+    clip, mask = write_clip(folder, 24)
+    done = propagate("run", clip, mask, "-o", folder / "out")
+    assert done.returncode == 0, done.stderr
+    assert "24 frames labelled" in done.stdout
+    return folder
+
+
+def test_masks_follow_the_objects(finished: Path) -> None:
+    names = [f"img{index}.png" for index in range(24)]
+    assert sorted(masks(finished / "out")) == sorted(names)
+    for index, name in enumerate(names):
+        image = Image.open(finished / "out/masks" / name)
+        assert image.mode == "P"
+        ids = np.array(image)
+        assert ids.shape == SIZE
+        assert set(np.unique(ids)) <= {0, 3, 7}
+        for label in (3, 7):
+            assert jaccard(ids == label, disc(index) == label) > 0.8, (name, label)
+
+
+def test_annotated_frame_is_unchanged(finished: Path) -> None:
+    np.testing.assert_array_equal(np.array(Image.open(finished / "out/masks/img0.png")), disc(0))
+
+
+def test_everything_else_is_written_and_nothing_more(finished: Path) -> None:
+    names = {path.name for path in (finished / "out").iterdir()}
+    assert names == {"masks", "overlay.mp4", "contact_sheet.png", "run.json"}
+    record = json.loads((finished / "out/run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["frames"] == 24
+    assert record["config"]["video"]["propagation"]["topk"] > 0
+    assert record["model"].startswith("efficientnet-lite0@")
+    assert record["versions"]["torch"]
+    video = cv2.VideoCapture(str(finished / "out/overlay.mp4"))
+    frames = 0
+    while video.read()[0]:
+        frames += 1
+    assert frames == 24
+    assert cv2.imread(str(finished / "out/contact_sheet.png")) is not None
+
+
+def test_output_is_quiet_without_a_terminal(finished: Path, tmp_path: Path) -> None:
+    done = propagate(
+        "run", finished / "clip", finished / "first.png", "-o", tmp_path / "o", "--frames", "0:3"
+    )
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+
+
+def test_a_run_is_never_overwritten_unasked(
+    capsys: pytest.CaptureFixture[str], finished: Path
+) -> None:
+    before = masks(finished / "out")
+    inputs = (finished / "clip", finished / "first.png", "-o", finished / "out")
+    code, _, err = call(capsys, "run", *inputs)
+    assert code == 1
+    assert "continue it with --resume, replace it with --overwrite" in err
+    assert masks(finished / "out") == before
+
+
+def test_a_foreign_folder_is_left_alone(
+    capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    inputs = (finished / "clip", finished / "first.png", "-o", tmp_path)
+    code, _, err = call(capsys, "run", *inputs, "--overwrite")
+    assert code == 1
+    assert "is not empty and holds no run of this program" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_overwrite_leaves_no_stale_mask(
+    capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
+) -> None:
+    inputs = ("run", finished / "clip", finished / "first.png", "-o", tmp_path / "out")
+    assert call(capsys, *inputs, "--frames", "0:8", "--no-overlay")[0] == 0
+    assert len(masks(tmp_path / "out")) == 8
+    assert call(capsys, *inputs, "--frames", "0:4", "--no-overlay", "--overwrite")[0] == 0
+    assert len(masks(tmp_path / "out")) == 4
+
+
+def test_frames_keep_their_numbers_in_a_range(
+    capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
+) -> None:
+    mask = tmp_path / "mask.png"
+    Image.fromarray(disc(4)).save(mask)
+    inputs = (finished / "clip", mask, "-o", tmp_path / "out")
+    _, out, _ = call(capsys, "run", *inputs, "--frames", "4:11:3", "--json")
+    assert json.loads(out)["frames"] == 3
+    assert list(masks(tmp_path / "out")) == ["img10.png", "img4.png", "img7.png"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_resumed_run_is_identical_to_an_uninterrupted_one(
+    tmp_path: Path, finished: Path, how: signal.Signals
+) -> None:
+    clip, mask = write_clip(tmp_path, 50)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert propagate("run", clip, mask, "-o", whole, "--no-overlay").returncode == 0
+    for wait_for in (5, 30):
+        arguments = ["run", clip, mask, "-o", cut, "--no-overlay"]
+        with subprocess.Popen(
+            command(*arguments, *(["--resume"] if cut.exists() else [])),
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            while process.poll() is None and not (cut / f"masks/img{wait_for}.png").exists():
+                time.sleep(0.01)
+            os.kill(process.pid, how)
+            message = process.communicate()[1]
+        if how == signal.SIGINT:
+            assert process.returncode == 130
+            assert "Traceback" not in message
+        assert json.loads((cut / "run.json").read_text())["status"] == "running"
+    done = propagate("run", clip, mask, "-o", cut, "--no-overlay", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert masks(cut) == masks(whole)
+    assert sorted(p.name for p in cut.iterdir()) == ["masks", "run.json"]
+
+
+def test_resume_refuses_other_settings(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
+    inputs = ("run", finished / "clip", finished / "first.png", "-o", finished / "out", "--resume")
+    code, _, err = call(capsys, *inputs, "--topk", "9")
+    assert code == 1
+    assert "can't be resumed with other settings" in err
+    assert "'topk': 9" in err
+
+
+def test_resuming_a_complete_run_does_nothing(
+    capsys: pytest.CaptureFixture[str], finished: Path
+) -> None:
+    before = masks(finished / "out")
+    inputs = ("run", finished / "clip", finished / "first.png", "-o", finished / "out", "--resume")
+    code, _, err = call(capsys, *inputs)
+    assert code == 0
+    assert "already complete" in err
+    assert masks(finished / "out") == before
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the program in this process, which spares the imports."""
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return int(left.value.code or 0), printed.out, printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["run", "no.mp4", "{mask}", "-o", "{out}"], "no.mp4", 1),
+        (["run", "{clip}", "no.png", "-o", "{out}"], "no.png", 1),
+        (["run", "{clip}", "{mask}", "-o", "{out}", "--topk", "0"], "topk is 0", 1),
+        (["run", "{clip}", "{mask}", "-o", "{out}", "--frames", "9:3"], "9:3", 1),
+        (["run", "{clip}", "{mask}", "-o", "{out}", "--t", "51"], "no diffusion model", 1),
+        (["run", "{clip}", "{mask}", "-o", "{out}", "--model", "nope"], "nope", 1),
+        (["run", "{clip}", "{mask}", "-o", "{out}", "--device", "abacus"], "abacus", 1),
+        (["run", "{clip}", "{mask}", "-o", "{mask}"], "is a file", 1),
+        (["run", "{clip}", "{mask}"], "Missing option '-o'", 2),
+        (["run", "{clip}", "{mask}", "-o", "{out}", "--topp", "3"], "--topp", 2),
+        (["run", "{clip}", "{mask}", "-o", "{out}", "--resume", "--overwrite"], "exclude", 2),
+        (["run", "{clip}", "{mask}", "-o", "{out}", "--void", "x"], "--void is 'x'", 1),
+    ],
+)
+def test_bad_input_gets_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+    finished: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    code: int,
+) -> None:
+    values = {"clip": finished / "clip", "mask": finished / "first.png", "out": tmp_path / "out"}
+    found, out, err = call(capsys, *(argument.format(**values) for argument in arguments))
+    assert found == code
+    assert message in err
+    assert out == ""
+    assert not list(tmp_path.glob("out/masks/*"))
+
+
+def test_bad_input_from_a_shell(finished: Path, tmp_path: Path) -> None:
+    done = propagate("run", finished / "clip", tmp_path / "no.png", "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -34,8 +34,8 @@ docs: $(VENV)/.ready ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.ready ## Measure speed and memory against the reference algorithm
-	$(BIN)/python benchmarks/affinity.py
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python -m benchmarks.affinity
+	$(BIN)/python -m benchmarks.memory
 
 clean:
 	rm -rf $(VENV) demo site dist build

@@ -1,6 +1,6 @@
 """The propagation step against the published one: seconds, memory, agreement.
 
-Run: python benchmarks/affinity.py [--height 60 --width 106 --channels 640 --context 8]
+Run: python -m benchmarks.affinity [--height 60 --width 106 --channels 640 --context 8]
 """
 
 from __future__ import annotations
@@ -9,14 +9,10 @@ import argparse
 import multiprocessing
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.reference import dense_vote
 from propagate.affinity import ContextFrame, vote

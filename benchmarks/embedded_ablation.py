@@ -1,21 +1,18 @@
 """The choices behind the embedded default, one at a time, on DAVIS-2016 train sequences.
 
-Run: python benchmarks/embedded_ablation.py --root DAVIS [--variants plain,default] [--json FILE]
+Run: python -m benchmarks.embedded_ablation --root DAVIS [--variants plain,default] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from propagate.benchmarks.davis import ObjectScore, evaluate_sequence, find_sequences
 from propagate.config import preset
@@ -81,10 +78,8 @@ def main() -> None:
                     [s.seconds_per_frame for s in scores],
                 )
             ]
-            print(
-                f"| {variant} | {means[0]:.1f} | {means[1]:.1f} | {means[2]:.1f} | {means[3]:.2f} |",
-                flush=True,
-            )
+            row = (f"{mean:.1f}" for mean in means[:3])
+            print("|", variant, "|", " | ".join(row), f"| {means[3]:.2f} |", flush=True)
     floor = sum(100 * s.floor for s in scores) / len(scores)
     print(f"| copy of the first mask | {floor:.1f} | | | |")
     if arguments.json:

@@ -1,6 +1,6 @@
 """Peak memory of whole runs of growing length: it must not grow with the clip.
 
-Run: python benchmarks/memory.py [--frames 100 1000 3000] [--size 160 288]
+Run: python -m benchmarks.memory [--frames 100 1000 3000] [--size 160 288]
 Each length runs in a process of its own, through the command that users run.
 """
 
@@ -15,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import numpy as np
 
+ROOT = Path(__file__).resolve().parent.parent
 from examples.synthetic_clip import SyntheticClip
 from propagate.labels.mask_files import write_mask
 from propagate.output.video_writer import VideoWriter
 from propagate.types import Size
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def write_clip(folder: Path, frames: int, size: Size) -> tuple[Path, Path]:

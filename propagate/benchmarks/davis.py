@@ -109,26 +109,27 @@ def evaluate_sequence(
     """Propagate a sequence's first mask, write the predictions if asked, and score every object."""
     truth = sequence.true_masks()
     first = next(truth)
-    reference = Masks(first)
     # As the official code has it, which counts an id that the first mask skips.
-    object_ids = range(1, int(first.max()) + 1)
-    scorers = [SequenceScorer(object_ids) for _ in range(2)]
+    scorers = [SequenceScorer(range(1, int(first.max()) + 1)) for _ in range(2)]
     clock = Stopwatch()
     propagator = VideoPropagator(
         open_clip(sequence.images),
-        reference,
+        Masks(first),
         extractor=extractor,
         settings=settings.video,
         device=settings.options.device,
     )
     frames = 0
-    for result, true in zip(clock.iterate("all", propagator), _again(first, truth), strict=False):
-        scorers[0].add(result.masks.ids, true)
-        scorers[1].add(first, true)
+    true: np.ndarray | None = first
+    for result in clock.iterate("all", propagator):
+        if true is not None:
+            scorers[0].add(result.masks.ids, true)
+            scorers[1].add(first, true)
         if output is not None:
             with atomic_path(output / sequence.name / f"{result.frame.name}.png") as path:
                 write_mask(path, result.masks.ids)
         frames += 1
+        true = next(truth, None)
     if frames != len(sequence.mask_paths):
         raise ClipError(
             f"{sequence.images} has {frames} frames and {sequence.annotations} "
@@ -136,11 +137,6 @@ def evaluate_sequence(
         )
     scores, floor = (scorer.scores().without_ends() for scorer in scorers)
     return _object_scores(sequence.name, scores, floor, clock.seconds["all"] / frames)
-
-
-def _again(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    yield first
-    yield from rest
 
 
 def _object_scores(

@@ -15,9 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-import numpy as np
-
-ROOT = Path(__file__).resolve().parent.parent
 from examples.synthetic_clip import SyntheticClip
 from propagate.labels.mask_files import write_mask
 from propagate.output.video_writer import VideoWriter

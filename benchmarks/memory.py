@@ -1,6 +1,6 @@
 """Peak memory of whole runs of growing length: it must not grow with the clip.
 
-Run: python -m benchmarks.memory [--frames 100 1000 3000] [--size 160 288]
+Run: python -m benchmarks.memory [--frames 100 1000 3000] [--size 432x240]
 Each length runs in a process of its own, through the command that users run.
 """
 
@@ -13,26 +13,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
-from examples.synthetic_clip import SyntheticClip
-from propagate.labels.mask_files import write_mask
-from propagate.output.video_writer import VideoWriter
-from propagate.types import Size
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def write_clip(folder: Path, frames: int, size: Size) -> tuple[Path, Path]:
-    """A clip of any length: 60 synthetic frames to and fro, and the mask of the first."""
-    scene = list(SyntheticClip(frames=60, size=size))
-    order = np.concatenate([np.arange(60), np.arange(60)[::-1]])
-    clip, mask = folder / f"{frames}.mp4", folder / "first.png"
-    with VideoWriter(clip, fps=24.0, size=size) as writer:
-        for index in range(frames):
-            writer.write(scene[order[index % len(order)]][0])
-    write_mask(mask, scene[0][1])
-    return clip, mask
+def write_clip(folder: Path, frames: int, size: str) -> tuple[Path, Path]:
+    """A synthetic clip of any length, and the mask of its first frame."""
+    script = ROOT / "examples" / "synthetic_clip.py"
+    options = ["--frames-count", str(frames), "--size", size]
+    subprocess.run([sys.executable, str(script), str(folder), *options], check=True)
+    return folder / "clip.mp4", folder / "first.png"
 
 
 def peak_of_run(clip: Path, mask: Path, output: Path) -> tuple[float, float]:
@@ -49,14 +38,14 @@ def peak_of_run(clip: Path, mask: Path, output: Path) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 1000, 3000])
-    parser.add_argument("--size", type=int, nargs=2, default=[240, 432])
+    parser.add_argument("--size", default="432x240")
     arguments = parser.parse_args()
     print("| frames | peak MiB | of the first | CPU s per frame |")
     print("| --- | --- | --- | --- |")
     first = None
     with tempfile.TemporaryDirectory() as folder:
         for frames in arguments.frames:
-            clip, mask = write_clip(Path(folder), frames, Size(*arguments.size))
+            clip, mask = write_clip(Path(folder) / str(frames), frames, arguments.size)
             peak, seconds = peak_of_run(clip, mask, Path(folder) / f"out{frames}")
             first = first or peak
             print(f"| {frames} | {peak:.0f} | {peak / first:.3f} | {seconds / frames:.3f} |")

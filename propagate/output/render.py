@@ -19,7 +19,6 @@ from propagate.types import Frame
 
 _SHEET_TILES = 9
 _SHEET_COLUMNS = 3
-_TILE_WIDTH = 480
 
 
 def render_overlay(
@@ -59,6 +58,6 @@ def render_overlay(
         raise OutputError(
             f"{folder.masks} holds no mask of this clip, so there is nothing to draw."
         )
-    sheet = contact_sheet(tiles, columns=_SHEET_COLUMNS, tile_width=_TILE_WIDTH)
+    sheet = contact_sheet(tiles, columns=_SHEET_COLUMNS)
     with atomic_path(folder.contact_sheet) as temporary:
         Image.fromarray(sheet).save(temporary)

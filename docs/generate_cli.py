@@ -15,7 +15,9 @@ TARGET = Path(__file__).with_name("cli.md")
 
 def sections(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
     """The help of a command and of all commands below it, as Markdown."""
-    context = click.Context(command, info_name=" ".join(path), max_content_width=96)
+    context = click.Context(
+        command, info_name=" ".join(path), terminal_width=96, max_content_width=96
+    )
     yield f"## `{' '.join(path)}`\n\n```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

@@ -130,6 +130,7 @@ PRESETS = {
     "dino": Preset(
         summary="exact protocol of DINO's eval_video_segmentation.py, on the embedded model",
         model=EMBEDDED_MODEL,
+        options=ModelOptions(dtype="fp32"),
         video=VideoSettings(
             propagation=PropagationSettings(
                 n_last_frames=7, radius=12, limit_references=True, topk=5, temperature=0.1

@@ -19,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812, the field's usual name
 from torch import nn
 
 from propagate.errors import InputError, ModelError
+from propagate.features.device import dtype_name
 from propagate.features.fusion import fuse
 from propagate.geometry import InputSize, resize_rgb
 from propagate.types import FeatureMap, Frame
@@ -73,6 +74,7 @@ class EfficientNetExtractor:
     Args:
         settings: layers and input size.
         device: where the network runs.
+        dtype: what it computes in; maps are fused in float32.
         weights: a state dict file with the package's key names, instead of the package's own.
     """
 
@@ -83,6 +85,7 @@ class EfficientNetExtractor:
         settings: EfficientNetSettings | None = None,
         *,
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
         weights: Path | None = None,
     ) -> None:
         self._settings = settings or EfficientNetSettings()
@@ -90,14 +93,18 @@ class EfficientNetExtractor:
         path = weights or _packaged_weights()
         state = torch.load(path, map_location="cpu", weights_only=True)
         last = max(block for block, _ in self._settings.layers)
-        self._network = _Network(state, last).to(self._device)
+        self._network = _Network(state, last).to(self._device, dtype)
+        self._dtype = dtype
         self._checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
     @property
     def identity(self) -> str:
-        """Weights' checksum, layers with weights, input size."""
+        """Weights' checksum, layers with weights, input size, dtype."""
         layers = "+".join(f"{block}x{weight:g}" for block, weight in self._settings.layers)
-        return f"efficientnet-lite0@{self._checksum}/blocks{layers}/{self._settings.input_size}"
+        return (
+            f"efficientnet-lite0@{self._checksum}/blocks{layers}/{self._settings.input_size}"
+            f"/{dtype_name(self._dtype)}"
+        )
 
     @torch.inference_mode()
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
@@ -108,7 +115,8 @@ class EfficientNetExtractor:
         size = self._settings.input_size.of(frame.size)
         pixels = torch.from_numpy(resize_rgb(frame.rgb, size)).to(self._device)
         maps = self._network(pixels.permute(2, 0, 1)[None])
-        fused = fuse([(maps[block][0], weight) for block, weight in self._settings.layers])
+        layers = self._settings.layers
+        fused = fuse([(maps[block][0].float(), weight) for block, weight in layers])
         return FeatureMap(fused, frame.size, size, unit=True)
 
 
@@ -142,8 +150,8 @@ class _Network(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Float[Tensor, "b c h w"]]:
         """Output of every block for RGB images uint8 [b, 3, h, w]."""
-        x = ((pixels.float() - _PIXEL_MEAN) / _PIXEL_SCALE).contiguous(
-            memory_format=torch.channels_last
+        x = ((pixels.float() - _PIXEL_MEAN) / _PIXEL_SCALE).to(
+            self.stem.weight.dtype, memory_format=torch.channels_last
         )
         x = F.relu6(self.stem(x))
         outputs = []

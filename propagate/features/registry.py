@@ -26,7 +26,7 @@ def create_extractor(model: str, options: ModelOptions) -> FeatureExtractor:
 
 
 def _efficientnet(model: str, options: ModelOptions) -> FeatureExtractor:
-    from propagate.features.device import resolve_device
+    from propagate.features.device import resolve_device, resolve_dtype
     from propagate.features.efficientnet import EfficientNetExtractor, EfficientNetSettings
 
     foreign = options.given("t", "up_ft_index", "ensemble_size", "prompt")
@@ -39,7 +39,9 @@ def _efficientnet(model: str, options: ModelOptions) -> FeatureExtractor:
     if options.short_side is not None:
         size = InputSize(short_side=options.short_side, multiple=settings.input_size.multiple)
         settings = EfficientNetSettings(input_size=size)
-    return EfficientNetExtractor(settings, device=resolve_device(options.device))
+    device = resolve_device(options.device)
+    dtype = resolve_dtype(options.dtype, device)
+    return EfficientNetExtractor(settings, device=device, dtype=dtype)
 
 
 def _stable_diffusion(model: str, options: ModelOptions) -> FeatureExtractor:

@@ -1,6 +1,6 @@
 """Video files through decord, watched by PyAV.
 
-decord 3.4 is fast, and wrong without a word on some clips (all found by experiment): it starts at
+decord2 3.4 is fast, and wrong without a word on some clips (all found by experiment): it starts at
 the second key frame of MPEG-TS, repeats the last picture for every packet that gave none (edit
 lists, clips cut between key frames), turns mirrored clips, returns 4 channels for narrow turned
 ones, and drops good pictures when a later packet is broken. So it is trusted with containers that
@@ -38,8 +38,8 @@ _NO_REPEATS = 1e-9
 _SAME_TIME = 1e-3
 """decord's times are float32 seconds."""
 
-_SAME_PICTURE = 1.0
-"""Mean absolute difference on 0..255 that two builds of FFmpeg may have for one picture."""
+_SAME_PICTURE = 2.0
+"""Mean absolute difference on 0..255 that two ways to scale up chroma may have for one picture."""
 
 
 class DecordReader:
@@ -93,9 +93,10 @@ class DecordReader:
             for frame in self._decord_frames():
                 yield frame
                 delivered += 1
+            return
         except _reasons_to_give_up():
             self._log = self._pyav
-            yield from islice(self._pyav, delivered, None)
+        yield from islice(self._pyav, delivered, None)
 
     def _decord_frames(self) -> Iterator[Frame]:
         with open_video(self._path) as (container, stream):

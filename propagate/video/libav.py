@@ -6,18 +6,18 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
 import av.error
-import av.filter
 import numpy as np
 from av.stream import Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from propagate.errors import ClipError
+from propagate.types import Size
 from propagate.video.timing import plausible_rate
 
 if TYPE_CHECKING:
@@ -93,45 +93,41 @@ def declared_end(container: InputContainer, stream: VideoStream) -> float | None
 class RgbConverter:
     """Decoded pictures of one clip as upright RGB of one size, that of the first.
 
-    Runs libavfilter's scaler, as the ffmpeg program and decord do, so that all give the same
-    pixels. The aspect ratio of pixels is left as it is stored.
+    With bicubic scaling, which is what the ffmpeg program and decord use, so that the readers give
+    the same pixels; the aspect ratio of pixels is left as it is stored.
     """
 
     def __init__(self) -> None:
-        self._graph: av.filter.Graph | None = None
+        self._reformatter = VideoReformatter()
+        self._size: Size | None = None
+        self._matrix: tuple[int, ...] | None = None
 
     def __call__(self, picture: VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-        """Uint8 [h, w, 3], turned and mirrored as the display matrix of the picture says."""
-        if self._graph is None:
-            self._graph = _graph_to_rgb(picture)
-        self._graph.push(picture)
-        rgb = self._graph.vpull().to_ndarray()
-        matrix = display_matrix(picture)
-        return rgb if matrix is None else upright(rgb, matrix)
+        """Uint8 [h, w, 3], turned and mirrored as the display matrix of the first picture says."""
+        if self._size is None:
+            self._size = Size(picture.height, picture.width)
+            self._matrix = display_matrix(picture)
+        rgb = self._reformatter.reformat(
+            picture,
+            width=self._size.width,
+            height=self._size.height,
+            format="rgb24",
+            interpolation=Interpolation.BICUBIC,
+            threads=1,  # more are started anew for every clip, and gain nothing
+        ).to_ndarray()
+        if picture.format.name == "rgb24":
+            rgb = rgb.copy()  # else writing to it would change what the decoder predicts from
+        return rgb if self._matrix is None else upright(rgb, self._matrix)
 
 
 def display_matrix(picture: VideoFrame) -> tuple[int, ...] | None:
-    """How the container or codec wants the picture turned: 9 numbers for `upright`, or None."""
+    """How the container or codec wants the picture turned: 9 numbers for `upright`, or None.
+
+    For one picture of a clip, not for all: asking makes a reference cycle in PyAV, which keeps the
+    picture until the garbage collector runs.
+    """
     matrix: Any = picture.side_data.get("DISPLAYMATRIX")
     return None if matrix is None else struct.unpack("=9i", bytes(matrix))
-
-
-def _graph_to_rgb(picture: VideoFrame) -> av.filter.Graph:
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=picture.width,
-        height=picture.height,
-        format=picture.format,
-        time_base=picture.time_base or Fraction(1, 1000),
-    )
-    scale = graph.add("scale", f"{picture.width}:{picture.height}:threads=1")
-    rgb = graph.add("format", "rgb24")
-    sink = graph.add("buffersink")
-    source.link_to(scale)
-    scale.link_to(rgb)
-    rgb.link_to(sink)
-    graph.configure()
-    return graph
 
 
 def upright(

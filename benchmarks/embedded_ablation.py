@@ -15,29 +15,40 @@ from pathlib import Path
 import torch
 
 from propagate.benchmarks.davis import ObjectScore, evaluate_sequence, find_sequences
-from propagate.config import preset
+from propagate.config import PropagationSettings, preset
+from propagate.features.device import resolve_dtype
 from propagate.features.efficientnet import EfficientNetExtractor, EfficientNetSettings
 from propagate.geometry import InputSize
 
 Layers = tuple[tuple[int, float], ...]
 FUSED: Layers = ((4, 1.0), (10, 1.0))
+SETTINGS = PropagationSettings()
 
 # name -> (layers, preset, settings changed in it, short side)
 VARIANTS: dict[str, tuple[Layers, str, dict[str, object], int]] = {
     "DINO protocol, block 4": (((4, 1.0),), "dino", {}, 480),
     "DINO protocol, block 10 (stride 16, radius 6)": (((10, 1.0),), "dino", {"radius": 6}, 480),
     "DINO protocol, blocks 4+10": (FUSED, "dino", {}, 480),
-    "+ averaged first mask, no min-max": (FUSED, "default", {"limit_references": True}, 480),
-    "+ reference without window (default)": (FUSED, "default", {}, 480),
+    "DINO protocol, averaged first mask, no min-max": (
+        FUSED,
+        "dino",
+        {"mask_encoding": "area", "mask_decoding": "bilinear"},
+        480,
+    ),
+    "DINO protocol, reference without window": (FUSED, "dino", {"limit_references": False}, 480),
+    "default": (FUSED, "default", {}, 480),
+    "default, min-max before the argmax": (FUSED, "default", {"mask_decoding": "dift"}, 480),
     "default, block 4 alone": (((4, 1.0),), "default", {}, 480),
+    "default, blocks 4+10+14": (((4, 1.0), (10, 1.0), (14, 0.5)), "default", {}, 480),
     "default, block 4 twice the weight": (((4, 2.0), (10, 1.0)), "default", {}, 480),
     "default, block 10 twice the weight": (((4, 1.0), (10, 2.0)), "default", {}, 480),
-    "default, blocks 4+10+14": (((4, 1.0), (10, 1.0), (14, 0.5)), "default", {}, 480),
-    "default, 15 last frames": (FUSED, "default", {"n_last_frames": 15}, 480),
-    "default, radius 15": (FUSED, "default", {"radius": 15}, 480),
     "default, top-10": (FUSED, "default", {"topk": 10}, 480),
+    "default, temperature 0.05": (FUSED, "default", {"temperature": 0.05}, 480),
+    "default, radius 15": (FUSED, "default", {"radius": 15}, 480),
+    "default, radius 9": (FUSED, "default", {"radius": 9}, 480),
+    "default, 15 last frames": (FUSED, "default", {"n_last_frames": 15}, 480),
     "default, circular window": (FUSED, "default", {"window": "circle"}, 480),
-    "default, short side 400": (FUSED, "default", {}, 400),
+    "default, short side 384": (FUSED, "default", {"radius": 10}, 384),
 }
 
 
@@ -45,9 +56,15 @@ def score(root: Path, sequence: str, variant: str) -> ObjectScore:
     torch.set_num_threads(1)
     layers, name, changes, short_side = VARIANTS[variant]
     base = preset(name)
-    video = replace(base.video, propagation=replace(base.video.propagation, **changes))
+    propagation = {name: value for name, value in changes.items() if hasattr(SETTINGS, name)}
+    others = {name: value for name, value in changes.items() if name not in propagation}
+    knobs = replace(base.video.propagation, **propagation)
+    video = replace(base.video, propagation=knobs, **others)
     size = InputSize(short_side=short_side, multiple=16)
-    extractor = EfficientNetExtractor(EfficientNetSettings(layers=layers, input_size=size))
+    extractor = EfficientNetExtractor(
+        EfficientNetSettings(layers=layers, input_size=size),
+        dtype=resolve_dtype(base.options.dtype, torch.device("cpu")),
+    )
     (found,) = find_sequences(root, year="2016", split="train", names=(sequence,))
     return evaluate_sequence(found, extractor, replace(base, video=video), output=None)[0]
 
@@ -59,7 +76,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="Also write J&F per sequence here.")
     arguments = parser.parse_args()
     words = arguments.variants.split(",") if arguments.variants else [""]
-    chosen = [name for name in VARIANTS if any(word in name for word in words)]
+    chosen = [name for word in words for name in VARIANTS if word in name]
     names = [s.name for s in find_sequences(arguments.root, year="2016", split="train", names=())]
     table = {}
     print(f"| variant ({len(names)} sequences) | J&F | J | F | s/frame, 1 thread |", flush=True)

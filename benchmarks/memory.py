@@ -24,9 +24,10 @@ def write_clip(folder: Path, frames: int, size: str) -> tuple[Path, Path]:
     return folder / "clip.mp4", folder / "first.png"
 
 
-def peak_of_run(clip: Path, mask: Path, output: Path) -> tuple[float, float]:
+def peak_of_run(clip: Path, mask: Path, output: Path, short_side: str) -> tuple[float, float]:
     """Peak resident memory in MiB and wall-clock seconds of `propagate run`."""
-    command = [sys.executable, str(ROOT / "cli.py"), "run", str(clip), str(mask), "-o", str(output)]
+    paths = [str(clip), str(mask), "-o", str(output)]
+    command = [sys.executable, str(ROOT / "cli.py"), "run", *paths, "--short-side", short_side]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -39,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 1000, 3000])
     parser.add_argument("--size", default="432x240")
+    parser.add_argument("--short-side", default="160", help="size that the network sees")
     arguments = parser.parse_args()
     print("| frames | peak MiB | of the first | CPU s per frame |")
     print("| --- | --- | --- | --- |")
@@ -46,7 +48,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for frames in arguments.frames:
             clip, mask = write_clip(Path(folder) / str(frames), frames, arguments.size)
-            peak, seconds = peak_of_run(clip, mask, Path(folder) / f"out{frames}")
+            peak, seconds = peak_of_run(
+                clip, mask, Path(folder) / f"out{frames}", arguments.short_side
+            )
             first = first or peak
             print(f"| {frames} | {peak:.0f} | {peak / first:.3f} | {seconds / frames:.3f} |")
 

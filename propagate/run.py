@@ -135,6 +135,7 @@ def run_clip(
     with clock.measure("load model"):
         extractor = create_extractor(request.model, request.options)
     _check_same_model(folder, extractor)
+    folder.prepare()
     facts: dict[str, Any] = {"model": extractor.identity, "clip": reader.source}
     folder.write_record("running", **facts)
     frames = _propagate(request, folder, reader, reference, extractor, clock, progress)

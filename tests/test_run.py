@@ -257,3 +257,39 @@ def test_bad_input_from_a_shell(finished: Path, tmp_path: Path) -> None:
     assert done.stderr.startswith("Error: ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_start_loses_nothing(
+    capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
+) -> None:
+    """--overwrite must not clear the old run before the new one can begin."""
+    before = masks(finished / "out")
+    inputs = ("run", finished / "clip", finished / "first.png", "-o", finished / "out")
+    code, _, err = call(capsys, *inputs, "--overwrite", "--model", tmp_path / "no-model")
+    assert code == 1
+    assert "no-model" in err
+    assert masks(finished / "out") == before
+    assert json.loads((finished / "out/run.json").read_text())["status"] == "complete"
+
+
+def test_a_truncated_video_gives_what_decodes_and_says_what_is_lost(
+    capfd: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
+) -> None:
+    whole = finished / "out/overlay.mp4"
+    # The index is in front, so cutting the end off leaves a readable clip.
+    (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size * 7 // 10])
+    with pytest.raises(SystemExit) as left:
+        main(
+            [
+                *("run", str(tmp_path / "cut.mp4"), str(finished / "first.png")),
+                *("-o", str(tmp_path / "out"), "--no-overlay"),
+            ]
+        )
+    assert left.value.code == 0
+    out, err = capfd.readouterr()
+    assert "frames labelled" in out
+    assert 1 < len(masks(tmp_path / "out")) < 24
+    assert "are missing" in err
+    assert all(line.startswith("Note: ") for line in err.splitlines())
+    notes = json.loads((tmp_path / "out/run.json").read_text())["notes"]
+    assert any("are missing" in note for note in notes)

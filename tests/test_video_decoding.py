@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -278,6 +279,21 @@ def test_memory_does_not_grow_with_the_clip(tmp_path: Path, reader: str) -> None
         gc.enable()
     assert len(resident) == 4
     assert max(resident) - resident[0] < 20  # the 150 pictures between take 130 MiB
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="reads resident memory from /proc, Linux only"
+)
+def test_a_slow_caller_does_not_make_the_default_reader_pile_up_pictures(tmp_path: Path) -> None:
+    """decord does, up to the whole clip, which is why it is not the default."""
+    spec = ClipSpec(count=200, size=Size(480, 640), options={"preset": "ultrafast"})
+    clip = iter(open_clip(write_clip(tmp_path / "clip.mp4", spec)))
+    next(clip)
+    before = _resident_mib()
+    for _ in range(5):
+        time.sleep(0.1)
+        next(clip)
+    assert _resident_mib() - before < 40  # the 200 pictures take 176 MiB
 
 
 def _resident_mib() -> float:

@@ -119,7 +119,7 @@ def test_an_empty_selection_names_the_range(tmp_path: Path) -> None:
         list(reader)
 
 
-def test_a_video_goes_to_decord_or_else_to_pyav(
+def test_a_video_goes_to_pyav_and_to_decord_when_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_clip(tmp_path / "clip.mp4")
@@ -131,7 +131,8 @@ def test_a_video_goes_to_decord_or_else_to_pyav(
     pytest.importorskip("decord", reason="decord2 has no wheel for this platform")
     from propagate.video.decord_reader import DecordReader
 
-    assert isinstance(open_clip(path), DecordReader)
+    assert isinstance(open_clip(path), PyAVReader)
+    assert isinstance(open_clip(path, reader="decord"), DecordReader)
 
 
 def test_images_are_recognised(tmp_path: Path) -> None:

@@ -118,6 +118,18 @@ def _given(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {field: value for field, value in taken.items() if value is not None}
 
 
+def quiet_decoders() -> None:
+    """Keep FFmpeg from writing to stderr; what could not be decoded is reported by the readers."""
+    import av.logging
+
+    av.logging.set_level(av.logging.PANIC)
+    try:
+        import decord
+    except (ImportError, OSError):
+        return
+    decord.logging.set_level(decord.logging.QUIET)
+
+
 def progress_bar(title: str, total: int | None, items: Iterable[T]) -> Iterable[T]:
     """A bar with rate and time left on stderr; nothing when stderr is not a terminal."""
     from tqdm import tqdm

@@ -8,7 +8,12 @@ from typing import Any, Literal
 
 import click
 
-from propagate.commands.options import progress_bar, propagation_options, resolve_preset
+from propagate.commands.options import (
+    progress_bar,
+    propagation_options,
+    quiet_decoders,
+    resolve_preset,
+)
 from propagate.errors import InputError
 
 
@@ -70,6 +75,7 @@ def run(
         mode="overwrite" if overwrite else "resume" if resume else "new",
         overlay=not values["no_overlay"],
     )
+    quiet_decoders()
     report = run_clip(
         request, progress=progress_bar, say=lambda note: click.echo(f"Note: {note}", err=True)
     )

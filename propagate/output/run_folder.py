@@ -32,8 +32,10 @@ class RunFolder:
         path: the folder; made when missing.
         config: everything that decides the result, JSON values only. A resumed run must have the
             same.
-        mode: "new" refuses a folder that has anything in it, "overwrite" removes what an earlier
+        mode: "new" refuses a folder that has anything in it, "overwrite" replaces what an earlier
             run of this program wrote there (and nothing else), "resume" continues it.
+
+    Making the object only checks; `prepare` is the first to write.
 
     Raises:
         OutputError: as said under `mode`, or when `config` differs from the run to resume.
@@ -45,15 +47,26 @@ class RunFolder:
         self._started: dict[str, Any] = {}
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} is a file; name a folder for the output.")
+        self._replaces = False
         if mode == "resume" and self.record_path.exists():
             self._started = self._resumable()
         elif path.exists() and any(path.iterdir()):
-            self._clear(mode)
+            self._check_replaceable(mode)
+            self._replaces = True
+
+    def prepare(self) -> None:
+        """Make the folder, without what an earlier run left there if it is to be replaced.
+
+        Raises:
+            OutputError: the folder can't be made.
+        """
+        if self._replaces:
+            self._remove_ours()
         try:
             self.masks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"The output folder {path} can't be made ({error.strerror}); choose another."
+                f"The output folder {self.path} can't be made ({error.strerror}); choose another."
             ) from error
 
     @property
@@ -132,20 +145,17 @@ class RunFolder:
             raise OutputError(f"{self.record_path} is no run record; start over with --overwrite.")
         return record
 
-    def _clear(self, mode: Mode) -> None:
-        ours = self.record_path.exists()
-        if ours and mode == "overwrite":
-            self._remove_ours()
-            return
-        if ours:
+    def _check_replaceable(self, mode: Mode) -> None:
+        if not self.record_path.exists():
+            raise OutputError(
+                f"{self.path} is not empty and holds no run of this program, so nothing in it is "
+                "touched; choose another folder."
+            )
+        if mode != "overwrite":
             raise OutputError(
                 f"{self.path} already holds a run; continue it with --resume, replace it with "
                 "--overwrite, or choose another folder."
             )
-        raise OutputError(
-            f"{self.path} is not empty and holds no run of this program, so nothing in it is "
-            "touched; choose another folder."
-        )
 
     def _remove_ours(self) -> None:
         for item in (self.record_path, self.checkpoint, self.overlay, self.contact_sheet):

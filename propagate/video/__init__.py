@@ -21,8 +21,8 @@ def open_clip(
 
     Args:
         path: a video file, a folder of images, a glob pattern, or an image of one or more pages.
-        reader: what reads it; "auto" chooses by the kind of path, and for video takes decord where
-            it can be imported, else PyAV.
+        reader: what reads it; "auto" chooses by the kind of path, and takes PyAV for video.
+            "decord" decodes a little faster, but may come to hold the whole clip in memory.
         frames: which frames to give, as "start:stop:step"; all if None.
 
     Raises:
@@ -50,17 +50,8 @@ def _kind(path: Path) -> ReaderName:
         return "multipage"
     if path.suffix.lower() in (*IMAGE_ENDINGS, ".gif"):
         return "images"
-    return "decord" if _has_decord() else "pyav"
-
-
-def _has_decord() -> bool:
-    from propagate.video.decord_reader import import_decord
-
-    try:
-        import_decord()
-    except InputError:
-        return False
-    return True
+    # decord decodes ahead without a bound while its caller is busy: the whole clip, on a slow one.
+    return "pyav"
 
 
 def _open(path: Path, kind: ReaderName) -> FrameReader:

@@ -45,8 +45,10 @@ _SAME_PICTURE = 2.0
 class DecordReader:
     """Streams the main video of a file with decord, one decoding thread, one picture at a time.
 
-    A picture that decodes with damage is not reported as a loss: decord does not tell. `PyAVReader`
-    does.
+    A picture that decodes with damage is not reported as a loss: decord does not tell.
+    `PyAVReader` does. And while the caller is busy with a picture, decord goes on decoding without
+    a bound, so that memory can grow to the whole clip: take it for callers that are faster than
+    the decoder.
 
     Args:
         path: a video file in any format that FFmpeg reads.

@@ -143,7 +143,9 @@ PRESETS = {
     "dift-sd": Preset(
         summary="exact protocol of DIFT's eval_davis.py with DIFT_sd (Stable Diffusion 2.1)",
         model="sd21",
-        options=ModelOptions(t=51, up_ft_index=2, ensemble_size=8, prompt="", short_side=480),
+        options=ModelOptions(
+            t=51, up_ft_index=2, ensemble_size=8, prompt="", short_side=480, dtype="fp32"
+        ),
         video=VideoSettings(
             propagation=PropagationSettings(
                 n_last_frames=28, radius=15, limit_references=True, topk=15, temperature=0.2

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from propagate.commands.main import main
+from tests.tiny_pipeline import save_tiny_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (96, 144)
@@ -293,3 +294,24 @@ def test_a_truncated_video_gives_what_decodes_and_says_what_is_lost(
     assert all(line.startswith("Note: ") for line in err.splitlines())
     notes = json.loads((tmp_path / "out/run.json").read_text())["notes"]
     assert any("are missing" in note for note in notes)
+
+
+def test_a_diffusion_pipeline_labels_a_clip(
+    capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
+) -> None:
+    """The DIFT preset through the command, on a small pipeline of random weights."""
+    pipeline = save_tiny_pipeline(tmp_path / "pipeline")
+    inputs = ("run", finished / "clip", finished / "first.png", "--preset", "dift-sd")
+    options = ("--model", pipeline, "--frames", "0:4", "--short-side", "64", "--ensemble-size", "2")
+    results = []
+    capsys.readouterr()
+    for name in ("a", "b"):
+        code, _, err = call(capsys, *inputs, *options, "-o", tmp_path / name, "--no-overlay")
+        assert code == 0, err
+        results.append(masks(tmp_path / name))
+    assert results[0] == results[1]
+    record = json.loads((tmp_path / "a/run.json").read_text())
+    assert "t=51 up=2 n=2" in record["model"]
+    assert record["model"].endswith("fp32")
+    first = np.array(Image.open(tmp_path / "a/masks/img0.png"))
+    np.testing.assert_array_equal(first, disc(0))

@@ -73,7 +73,7 @@ def test_published_presets() -> None:
         temperature=0.2,
     )
     assert dift.options == ModelOptions(
-        t=51, up_ft_index=2, ensemble_size=8, prompt="", short_side=480
+        t=51, up_ft_index=2, ensemble_size=8, prompt="", short_side=480, dtype="fp32"
     )
     dino = PRESETS["dino"].video
     assert dino.propagation == PropagationSettings(

@@ -78,6 +78,36 @@ class _Tile(NamedTuple):
         return self.window_rows.slice, self.window_columns.slice
 
 
+class _Buffers:
+    """Memory for the largest tile, used by all: fresh pages for each cost more than the copying.
+
+    Keys of `free` frames, the same for all tiles, come first and are copied once.
+    """
+
+    def __init__(
+        self, query: Tensor, tiles: Sequence[_Tile], free: Sequence[Tensor], *, limited: int
+    ) -> None:
+        height, width, channels = query.shape
+        queries = max(tile.rows.length * tile.columns.length for tile in tiles)
+        window = max(tile.window_rows.length * tile.window_columns.length for tile in tiles)
+        self._free = len(free) * height * width
+        self._keys = query.new_empty(self._free + limited * window, channels)
+        self._similarity = query.new_empty(queries * len(self._keys))
+        if free:
+            torch.cat([keys.flatten(0, 1) for keys in free], out=self._keys[: self._free])
+
+    def keys(self, windows: Sequence[Tensor]) -> Tensor:
+        """Keys of the free frames, then those of the windows [rows, columns, c]."""
+        count = self._free
+        for window in windows:
+            start, count = count, count + window.shape[0] * window.shape[1]
+            self._keys[start:count].view(window.shape).copy_(window)
+        return self._keys[:count]
+
+    def similarity(self, queries: int, keys: int) -> Tensor:
+        return self._similarity[: queries * keys].view(queries, keys)
+
+
 def vote(
     query: Float[Tensor, "gh gw c"],
     context: Sequence[ContextFrame],
@@ -102,19 +132,19 @@ def vote(
     else:
         limited = [frame for frame in context if frame.limited]
         free = [frame for frame in context if not frame.limited]
-    table = torch.cat([frame.labels for frame in limited + free])
+    table = torch.cat([frame.labels for frame in free + limited])
     result = torch.empty(grid.height, grid.width, table.shape[1], device=query.device)
-    whole = [frame.keys.flatten(0, 1) for frame in free]
-    radius = settings.radius if limited else 0
-    for tile in _tiles(grid, radius, _TILE_SIDE.get(query.device.type, 32)):
+    tiles = _tiles(grid, settings.radius if limited else 0, _TILE_SIDE.get(query.device.type, 32))
+    buffers = _Buffers(query, tiles, [frame.keys for frame in free], limited=len(limited))
+    for tile in tiles:
         queries = query[tile.queries].flatten(0, 1)
-        windows = [frame.keys[tile.window].flatten(0, 1) for frame in limited]
-        keys = torch.cat(windows + whole)
-        cells = _cells(tile, grid, len(limited), len(free), query.device)
-        similarity = queries @ keys.T
+        cells = _cells(tile, grid, len(free), len(limited), query.device)
+        keys = buffers.keys([frame.keys[tile.window] for frame in limited])
+        similarity = torch.mm(queries, keys.T, out=buffers.similarity(len(queries), len(keys)))
         if limited:
             outside = _outside(tile, settings.radius, settings.window, query.dtype, query.device)
-            for part in torch.split(similarity, outside.shape[1], dim=1)[: len(limited)]:
+            windows = similarity[:, len(free) * grid.height * grid.width :]
+            for part in torch.split(windows, outside.shape[1], dim=1):
                 part.add_(outside)
         if query.dtype == torch.float32:
             labels = _vote_exact(similarity, table, cells, settings)
@@ -211,15 +241,14 @@ def _split(length: int, side: int) -> list[_Span]:
 
 @lru_cache(maxsize=512)
 def _cells(
-    tile: _Tile, grid: Size, limited: int, free: int, device: torch.device
+    tile: _Tile, grid: Size, free: int, limited: int, device: torch.device
 ) -> Int[Tensor, " m"]:
-    """Row of the label table for each key of a tile: limited frames first, then whole ones."""
+    """Row of the label table for each key of a tile: whole frames first, then windows."""
     area = grid.height * grid.width
     flat = torch.arange(area, device=device).view(grid)
     window = flat[tile.window].flatten()
-    parts = [window + frame * area for frame in range(limited)]
-    parts.append(torch.arange(limited * area, (limited + free) * area, device=device))
-    return torch.cat(parts)
+    whole = torch.arange(free * area, device=device)
+    return torch.cat([whole, *(window + frame * area for frame in range(free, free + limited))])
 
 
 def _outside(

@@ -53,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An error made by the input is one
     sentence on stderr.
     """
-    # Threads that spin while they wait make torch many times slower next to another busy program.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # GNU OpenMP's threads wait by spinning for so long that torch becomes many times slower next to
+    # another busy program; this bounds it, and costs little on an idle machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     try:
         code = program.main(arguments, prog_name="propagate", standalone_mode=False)
     except click.ClickException as error:

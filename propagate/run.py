@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from propagate.config import EMBEDDED_MODEL, ModelOptions, VideoSettings
-from propagate.errors import OutputError
 from propagate.features.base import FeatureExtractor
 from propagate.features.registry import create_extractor
 from propagate.labels.mask_checks import ReferenceMask, Void, load_reference_mask
@@ -67,12 +66,13 @@ class RunRequest:
     def config(self) -> dict[str, Any]:
         """What decides the masks; a resumed run must agree in all of it."""
         fields = asdict(self)
-        for name in ("output", "mode", "overlay", "mask"):
+        for name in ("output", "mode", "overlay"):
             del fields[name]
         # A model that is already here gives the same numbers with or without a hub.
         del fields["options"]["offline"]
         return fields | {
-            "mask": str(self.mask),
+            "clip": str(Path(self.clip).absolute()),
+            "mask": str(self.mask.absolute()),
             "mask_sha256": hashlib.sha256(self.mask.read_bytes()).hexdigest(),
         }
 
@@ -134,9 +134,10 @@ def run_clip(
         return RunReport(folder, 0, reference.notes, {})
     with clock.measure("load model"):
         extractor = create_extractor(request.model, request.options)
-    _check_same_model(folder, extractor)
-    folder.prepare()
     facts: dict[str, Any] = {"model": extractor.identity, "clip": reader.source}
+    for name, value in facts.items():
+        folder.check_same(name, value)
+    folder.prepare()
     folder.write_record("running", **facts)
     frames = _propagate(request, folder, reader, reference, extractor, clock, progress)
     for loss in reader.losses.messages:
@@ -146,19 +147,11 @@ def run_clip(
             shown = progress("drawing", reader.estimated_length, reader)
             render_overlay(shown, folder, fps=reader.fps, annotated=first.index)
     all_notes = (*reference.notes, *reader.losses.messages)
-    facts |= {"frames": frames, "seconds": clock.seconds, "notes": all_notes}
+    total = sum(1 for _ in folder.masks.glob("*.png"))
+    facts |= {"frames": total, "seconds": clock.seconds, "notes": all_notes}
     folder.write_record("complete", **facts)
     folder.checkpoint.unlink(missing_ok=True)
     return RunReport(folder, frames, all_notes, clock.seconds)
-
-
-def _check_same_model(folder: RunFolder, extractor: FeatureExtractor) -> None:
-    earlier = folder.record.get("model")
-    if earlier is not None and earlier != extractor.identity:
-        raise OutputError(
-            f"The run in {folder.path} was made with {earlier} and can't be resumed with "
-            f"{extractor.identity}; start over with --overwrite."
-        )
 
 
 def _propagate(

@@ -315,3 +315,33 @@ def test_a_diffusion_pipeline_labels_a_clip(
     assert record["model"].endswith("fp32")
     first = np.array(Image.open(tmp_path / "a/masks/img0.png"))
     np.testing.assert_array_equal(first, disc(0))
+
+
+def test_resume_refuses_another_clip_under_the_same_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    clip, mask = write_clip(tmp_path, 4)
+    inputs = ("run", clip, mask, "-o", tmp_path / "out", "--no-overlay")
+    assert call(capsys, *inputs)[0] == 0
+    record = json.loads((tmp_path / "out/run.json").read_text()) | {"status": "running"}
+    (tmp_path / "out/run.json").write_text(json.dumps(record))
+    Image.fromarray(picture(4)).save(clip / "img4.png")
+    code, _, err = call(capsys, *inputs, "--resume")
+    assert code == 1
+    assert "can't be resumed: its clip was" in err
+
+
+def test_leftovers_of_a_killed_run_are_removed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    clip, mask = write_clip(tmp_path, 4)
+    inputs = ("run", clip, mask, "-o", tmp_path / "out", "--no-overlay")
+    assert call(capsys, *inputs)[0] == 0
+    record = json.loads((tmp_path / "out/run.json").read_text()) | {"status": "running"}
+    (tmp_path / "out/run.json").write_text(json.dumps(record))
+    (tmp_path / "out/masks/.img3.0123abcd.png").write_bytes(b"half")
+    (tmp_path / "out/.overlay.0123abcd.mp4").write_bytes(b"half")
+    assert call(capsys, *inputs, "--resume")[0] == 0
+    assert sorted(masks(tmp_path / "out")) == [f"img{index}.png" for index in range(4)]
+    assert not list((tmp_path / "out").glob(".*"))
+    assert json.loads((tmp_path / "out/run.json").read_text())["frames"] == 4

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
+from propagate.config import Precision
 from propagate.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DTypeName = Literal["auto", "fp32", "bf16", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -68,9 +68,9 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def check_dtype_name(name: str) -> None:
-    """Raise InputError unless `name` is a `DTypeName`."""
-    if name not in get_args(DTypeName):
-        raise InputError(f"dtype is {name!r}; it must be one of {', '.join(get_args(DTypeName))}.")
+    """Raise InputError unless `name` is a `Precision`."""
+    if name not in get_args(Precision):
+        raise InputError(f"dtype is {name!r}; it must be one of {', '.join(get_args(Precision))}.")
 
 
 def dtype_name(dtype: torch.dtype) -> str:

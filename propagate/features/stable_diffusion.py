@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from propagate.config import Precision
 from propagate.errors import InputError, ModelError
 from propagate.features.device import (
-    DTypeName,
     check_dtype_name,
     dtype_name,
     resolve_device,
@@ -71,7 +71,7 @@ class StableDiffusionSettings:
     latent: LatentMode = "sample"
     input_size: InputSize = field(default_factory=InputSize)
     device: str = "auto"
-    dtype: DTypeName = "auto"
+    dtype: Precision = "auto"
     unet_batch_size: int = 8
     offline: bool = False
 

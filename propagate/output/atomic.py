@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from propagate.errors import OutputError
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.\w+")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left of files it was writing with `atomic_path`."""
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from propagate.errors import OutputError
-from propagate.output.atomic import atomic_path
+from propagate.output.atomic import atomic_path, remove_leftovers
 
 Mode = Literal["new", "overwrite", "resume"]
 
@@ -68,6 +68,8 @@ class RunFolder:
             raise OutputError(
                 f"The output folder {self.path} can't be made ({error.strerror}); choose another."
             ) from error
+        remove_leftovers(self.path)
+        remove_leftovers(self.masks)
 
     @property
     def masks(self) -> Path:
@@ -99,10 +101,18 @@ class RunFolder:
         """Whether the run that is resumed had already finished."""
         return self._started.get("status") == "complete"
 
-    @property
-    def record(self) -> dict[str, Any]:
-        """What the run to resume had recorded, empty for a new one."""
-        return self._started
+    def check_same(self, name: str, value: str) -> None:
+        """Compare a fact that only the opened inputs tell with what the resumed run recorded.
+
+        Raises:
+            OutputError: naming both.
+        """
+        earlier = self._started.get(name, value)
+        if earlier != value:
+            raise OutputError(
+                f"The run in {self.path} can't be resumed: its {name} was {earlier} and is now "
+                f"{value}; start over with --overwrite."
+            )
 
     def mask_path(self, name: str) -> Path:
         """Where the mask of the frame called `name` goes, always inside the folder."""

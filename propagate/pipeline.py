@@ -41,7 +41,7 @@ class VideoPropagator:
     """Streams a clip through extraction, propagation and decoding.
 
     Iterating gives a `FrameResult` per frame in the clip's order, holding no more than the context
-    window and one batch of frames, however long the clip is.
+    window and one batch of frames, however long the clip is. Every iteration starts anew.
 
     Args:
         reader: the clip; its first frame is the annotated one.
@@ -70,12 +70,16 @@ class VideoPropagator:
         self._settings = settings
         self._resume = {saved.index: saved for saved in resume}
         self._clock = clock or Stopwatch()
-        dtype = resolve_dtype(settings.precision, resolve_device(device))
+        self._dtype = resolve_dtype(settings.precision, resolve_device(device))
         capacity = settings.propagation.n_last_frames + 1 + extractor.batch_size
-        self._features = FeatureCache(extractor, capacity=capacity, dtype=dtype)
-        self._propagator = Propagator(settings.propagation, dtype=dtype)
+        self._features = FeatureCache(extractor, capacity=capacity, dtype=self._dtype)
+        self._propagator = self._fresh_propagator()
+
+    def _fresh_propagator(self) -> Propagator:
+        return Propagator(self._settings.propagation, dtype=self._dtype)
 
     def __iter__(self) -> Iterator[FrameResult]:
+        self._propagator = self._fresh_propagator()
         done = max(self._resume, default=-1)
         frames = self._clock.iterate("decode", self._reader)
         wanted = (f for f in frames if f.index > done or f.index in self._resume)

@@ -48,6 +48,9 @@ def test_davis_2017(capsys: pytest.CaptureFixture[str], davis: Path, tmp_path: P
     assert all(o["floor"] < o["jaccard"][0] for o in moving)
     assert len(list((tmp_path / "disc").glob("*.png"))) == 6
     assert "mean" in out.splitlines()[-1]
+    code, _, err = call(capsys, *arguments)
+    assert code == 1
+    assert "already holds scores; replace them with --overwrite" in err
 
 
 def test_davis_2016_has_one_object(capsys: pytest.CaptureFixture[str], davis: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import pytest
 import torch
 
-from propagate.config import PropagationSettings
+from propagate.config import ModelOptions, PropagationSettings, VideoSettings
 from propagate.errors import InputError
+from propagate.features.registry import create_extractor
+from propagate.pipeline import VideoPropagator
 from propagate.propagation import ContextEntry, Propagator
-from propagate.types import FeatureMap, LabelField, Size
+from propagate.types import ClipLosses, FeatureMap, Frame, LabelField, Masks, Size
 
 GRID = (7, 9)
 
@@ -80,3 +85,34 @@ def test_labels_on_another_grid() -> None:
     field = LabelField(torch.zeros(1, 3, 3), (0,))
     with pytest.raises(InputError, match="grid of 3x3 cells and the features on 9x7"):
         Propagator(PropagationSettings()).step(features(0), field)
+
+
+class Still:
+    """A clip of three noise pictures."""
+
+    source = "still"
+    fps = 24.0
+    estimated_length = 3
+    losses = ClipLosses()
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(3):
+            rgb = np.random.default_rng(index).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+            yield Frame("still", index, rgb, 0.0, str(index))
+
+
+def test_a_video_propagator_can_be_iterated_again() -> None:
+    ids = np.zeros((64, 96), np.uint8)
+    ids[16:40, 24:64] = 1
+    options = ModelOptions(short_side=64)
+    propagator = VideoPropagator(
+        Still(),
+        Masks(ids),
+        extractor=create_extractor("efficientnet-lite0", options),
+        settings=VideoSettings(),
+    )
+    first, second = ([result.masks.ids for result in propagator] for _ in range(2))
+    assert len(first) == len(second) == 3
+    np.testing.assert_array_equal(first[0], ids)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -345,3 +345,17 @@ def test_leftovers_of_a_killed_run_are_removed(
     assert sorted(masks(tmp_path / "out")) == [f"img{index}.png" for index in range(4)]
     assert not list((tmp_path / "out").glob(".*"))
     assert json.loads((tmp_path / "out/run.json").read_text())["frames"] == 4
+
+
+def test_options_come_from_the_environment_unless_given(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    finished: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("PROPAGATE_RUN_TOPK", "3")
+    monkeypatch.setenv("PROPAGATE_RUN_TEMPERATURE", "0.3")
+    inputs = ("run", finished / "clip", finished / "first.png", "-o", tmp_path / "out")
+    assert call(capsys, *inputs, "--frames", "0:2", "--no-overlay", "--topk", "4")[0] == 0
+    knobs = json.loads((tmp_path / "out/run.json").read_text())["config"]["video"]["propagation"]
+    assert (knobs["topk"], knobs["temperature"]) == (4, 0.3)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from propagate.commands.options import propagation_options, resolve_preset
+from propagate.errors import OutputError
 
 if TYPE_CHECKING:
     from propagate.benchmarks.davis import ObjectScore
@@ -33,6 +34,7 @@ def evaluate() -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Write masks and scores.json here."
 )
+@click.option("--overwrite", is_flag=True, help="Replace earlier scores in the output folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @propagation_options
 def davis(
@@ -41,6 +43,7 @@ def davis(
     split: str,
     names: tuple[str, ...],
     output: Path | None,
+    overwrite: bool,
     as_json: bool,
     **values: Any,
 ) -> None:
@@ -56,6 +59,11 @@ def davis(
     from propagate.output.atomic import atomic_path
 
     sequences = find_sequences(root, year=year, split=split, names=names)
+    if output is not None and (output / "scores.json").exists() and not overwrite:
+        raise OutputError(
+            f"{output} already holds scores; replace them with --overwrite, or choose another "
+            "folder."
+        )
     extractor = create_extractor(settings.model, settings.options)
     if output is not None:
         for sequence in sequences:

@@ -57,7 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # another busy program; this bounds it, and costs little on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     try:
-        code = program.main(arguments, prog_name="propagate", standalone_mode=False)
+        code = program.main(
+            arguments,
+            prog_name="propagate",
+            standalone_mode=False,
+            auto_envvar_prefix="PROPAGATE",
+        )
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

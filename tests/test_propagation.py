@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -116,3 +117,38 @@ def test_a_video_propagator_can_be_iterated_again() -> None:
     np.testing.assert_array_equal(first[0], ids)
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+class Watched(Still):
+    """A longer clip that knows how many of its pictures are still in use."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.frames: list[weakref.ref[Frame]] = []
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self.count):
+            rgb = np.full((64, 96, 3), index, np.uint8)
+            frame = Frame("watched", index, rgb, 0.0, str(index))
+            self.frames.append(weakref.ref(frame))
+            yield frame
+
+    @property
+    def alive(self) -> int:
+        return sum(reference() is not None for reference in self.frames)
+
+
+def test_no_more_than_a_few_frames_are_held_however_long_the_clip() -> None:
+    ids = np.zeros((64, 96), np.uint8)
+    ids[16:40, 24:64] = 1
+    clip = Watched(40)
+    propagator = VideoPropagator(
+        clip,
+        Masks(ids),
+        extractor=create_extractor("efficientnet-lite0", ModelOptions(short_side=64)),
+        settings=VideoSettings(propagation=PropagationSettings(n_last_frames=4)),
+    )
+    for _ in propagator:
+        assert clip.alive <= 3
+        assert len(propagator.checkpoint()) <= 5
+    assert len(clip.frames) == 40

@@ -239,7 +239,9 @@ def _split(length: int, side: int) -> list[_Span]:
     return [_Span(start, stop) for start, stop in pairwise(edges)]
 
 
-@lru_cache(maxsize=512)
+# A few times the tiles of a 480p grid: an entry holds an index per key, and is stale when the context
+# has grown.
+@lru_cache(maxsize=128)
 def _cells(
     tile: _Tile, grid: Size, free: int, limited: int, device: torch.device
 ) -> Int[Tensor, " m"]:

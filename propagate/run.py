@@ -140,18 +140,18 @@ def run_clip(
     folder.prepare()
     folder.write_record("running", **facts)
     frames = _propagate(request, folder, reader, reference, extractor, clock, progress)
-    for loss in reader.losses.messages:
+    losses = reader.losses.messages
+    for loss in losses:
         say(loss)
     if request.overlay:
         with clock.measure("render"):
             shown = progress("drawing", reader.estimated_length, reader)
             render_overlay(shown, folder, fps=reader.fps, annotated=first.index)
-    all_notes = (*reference.notes, *reader.losses.messages)
-    total = sum(1 for _ in folder.masks.glob("*.png"))
-    facts |= {"frames": total, "seconds": clock.seconds, "notes": all_notes}
+    notes = (*reference.notes, *losses)
+    facts |= {"frames": folder.count_masks(), "seconds": clock.seconds, "notes": notes}
     folder.write_record("complete", **facts)
     folder.checkpoint.unlink(missing_ok=True)
-    return RunReport(folder, frames, all_notes, clock.seconds)
+    return RunReport(folder, frames, notes, clock.seconds)
 
 
 def _propagate(

@@ -317,15 +317,21 @@ def test_a_diffusion_pipeline_labels_a_clip(
     np.testing.assert_array_equal(first, disc(0))
 
 
+def cut_short(capsys: pytest.CaptureFixture[str], folder: Path) -> tuple[object, ...]:
+    """Leave a run of 4 frames in `folder`/out that never got to its end; returns its arguments."""
+    clip, mask = write_clip(folder, 4)
+    inputs = ("run", clip, mask, "-o", folder / "out", "--no-overlay")
+    assert call(capsys, *inputs)[0] == 0
+    record = json.loads((folder / "out/run.json").read_text()) | {"status": "running"}
+    (folder / "out/run.json").write_text(json.dumps(record))
+    return inputs
+
+
 def test_resume_refuses_another_clip_under_the_same_name(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    clip, mask = write_clip(tmp_path, 4)
-    inputs = ("run", clip, mask, "-o", tmp_path / "out", "--no-overlay")
-    assert call(capsys, *inputs)[0] == 0
-    record = json.loads((tmp_path / "out/run.json").read_text()) | {"status": "running"}
-    (tmp_path / "out/run.json").write_text(json.dumps(record))
-    Image.fromarray(picture(4)).save(clip / "img4.png")
+    inputs = cut_short(capsys, tmp_path)
+    Image.fromarray(picture(4)).save(tmp_path / "clip/img4.png")
     code, _, err = call(capsys, *inputs, "--resume")
     assert code == 1
     assert "can't be resumed: its clip was" in err
@@ -334,11 +340,7 @@ def test_resume_refuses_another_clip_under_the_same_name(
 def test_leftovers_of_a_killed_run_are_removed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    clip, mask = write_clip(tmp_path, 4)
-    inputs = ("run", clip, mask, "-o", tmp_path / "out", "--no-overlay")
-    assert call(capsys, *inputs)[0] == 0
-    record = json.loads((tmp_path / "out/run.json").read_text()) | {"status": "running"}
-    (tmp_path / "out/run.json").write_text(json.dumps(record))
+    inputs = cut_short(capsys, tmp_path)
     (tmp_path / "out/masks/.img3.0123abcd.png").write_bytes(b"half")
     (tmp_path / "out/.overlay.0123abcd.mp4").write_bytes(b"half")
     assert call(capsys, *inputs, "--resume")[0] == 0

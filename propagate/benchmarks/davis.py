@@ -24,8 +24,6 @@ from propagate.stopwatch import Stopwatch
 from propagate.types import Masks
 from propagate.video import open_clip
 
-YEARS = ("2016", "2017")
-
 
 @dataclass(frozen=True)
 class Sequence:

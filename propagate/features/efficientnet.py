@@ -8,6 +8,7 @@ Features are convolution maps of a few blocks, fused on the grid of the finest o
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -90,12 +91,12 @@ class EfficientNetExtractor:
     ) -> None:
         self._settings = settings or EfficientNetSettings()
         self._device = torch.device(device)
-        path = weights or _packaged_weights()
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        data = (weights or _packaged_weights()).read_bytes()
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         last = max(block for block, _ in self._settings.layers)
         self._network = _Network(state, last).to(self._device, dtype)
         self._dtype = dtype
-        self._checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        self._checksum = hashlib.sha256(data).hexdigest()[:12]
 
     @property
     def identity(self) -> str:

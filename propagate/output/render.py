@@ -35,7 +35,7 @@ def render_overlay(
     Raises:
         OutputError: when no frame has a mask.
     """
-    count = sum(1 for _ in folder.masks.glob("*.png"))
+    count = folder.count_masks()
     shown = set(np.linspace(0, count - 1, min(count, _SHEET_TILES)).round().astype(int).tolist())
     tiles: list[tuple[np.ndarray, str]] = []
     drawn = 0

@@ -118,6 +118,10 @@ class RunFolder:
         """Where the mask of the frame called `name` goes, always inside the folder."""
         return self.masks / f"{Path(name).name}.png"
 
+    def count_masks(self) -> int:
+        """How many frames have a mask so far."""
+        return sum(1 for _ in self.masks.glob("*.png"))
+
     def write_record(self, status: Literal["running", "complete"], **facts: Any) -> None:
         """Write `run.json` anew: status, configuration, versions and `facts`."""
         record = {

@@ -239,8 +239,8 @@ def _split(length: int, side: int) -> list[_Span]:
     return [_Span(start, stop) for start, stop in pairwise(edges)]
 
 
-# A few times the tiles of a 480p grid: an entry holds an index per key, and is stale when the context
-# has grown.
+# A few times the tiles of a 480p grid. An entry holds an index per key, and is stale when the
+# context has grown.
 @lru_cache(maxsize=128)
 def _cells(
     tile: _Tile, grid: Size, free: int, limited: int, device: torch.device

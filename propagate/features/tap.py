@@ -1,0 +1,186 @@
+"""Takes feature maps out of any network by the names of its modules, and stops it there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import nn
+
+from propagate.errors import InputError
+from propagate.types import Size
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class Tap:
+    """The outputs of some modules of a network, computed no further than the last of them.
+
+    Forward hooks take the outputs and end the network's own, unchanged `forward`. Outputs may be
+    maps [b, c, h, w], or tokens [b, n, c] in row order, which become maps; of several tensors (an
+    image's and a text's tokens) the one that fits the image is taken.
+
+    Args:
+        network: any module.
+        layers: names of modules in it, as `named_modules` has them.
+        prefix: tokens before the image's own: class and register tokens.
+
+    Raises:
+        InputError: there is no such module; names the closest ones.
+    """
+
+    def __init__(self, network: nn.Module, layers: Sequence[str], *, prefix: int = 0) -> None:
+        self._network = network
+        self._layers = tuple(layers)
+        self._prefix = prefix
+        self._found: dict[str, Any] = {}
+        modules = dict(network.named_modules())
+        for name in self._layers:
+            if name not in modules or not name:
+                raise _no_such_layer(name, modules)
+            modules[name].register_forward_hook(self._hook(name))
+
+    def __call__(
+        self, run: Callable[[], object], size: Size
+    ) -> list[Float[Tensor, "b c gh gw"]]:
+        """The maps of the layers, in the order they were named.
+
+        Args:
+            run: calls the network.
+            size: height and width of the network's input (image or latent), whose grid or a
+                coarser one the tokens are on.
+
+        Raises:
+            InputError: a layer did not run, or gives nothing that lies on the image.
+        """
+        self._found.clear()
+        try:
+            run()
+        except _AllFoundError:
+            pass
+        missing = [name for name in self._layers if name not in self._found]
+        if missing:
+            raise InputError(
+                f"Layer {missing[0]!r} takes no part in computing features; choose another from "
+                "`propagate models layers`."
+            )
+        outputs = [self._found[name] for name in self._layers]
+        self._found.clear()
+        return [
+            _map_of(output, size, self._prefix, name)
+            for output, name in zip(outputs, self._layers, strict=True)
+        ]
+
+    def prune(self, run: Callable[[], object], size: Size) -> None:
+        """Give up all modules that come after the last layer, to free their memory.
+
+        They are those that one pass does not reach. What lies inside a module that runs stays,
+        since it may be used without being called.
+        """
+        ran: set[nn.Module] = set()
+        handles = [
+            module.register_forward_pre_hook(lambda module, _: ran.add(module))
+            for module in self._network.modules()
+        ]
+        try:
+            self(run, size)
+        finally:
+            for handle in handles:
+                handle.remove()
+        _drop_unused(self._network, ran)
+
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def take(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            self._found[name] = output
+            if len(self._found) == len(self._layers):
+                _stop()
+
+        return take
+
+
+class _AllFoundError(Exception):
+    """Ends a forward pass whose remaining part nobody needs."""
+
+
+def _stop() -> NoReturn:
+    raise _AllFoundError
+
+
+def _no_such_layer(name: str, modules: dict[str, nn.Module]) -> InputError:
+    close = difflib.get_close_matches(name, [known for known in modules if known], n=3)
+    hint = f"closest are {', '.join(close)}" if close else f"it has {', '.join(_tops(modules))}"
+    return InputError(
+        f"The network has no layer {name!r}; {hint} (all: `propagate models layers MODEL`)."
+    )
+
+
+def _tops(modules: dict[str, nn.Module]) -> list[str]:
+    return [name for name in modules if name and "." not in name]
+
+
+def _drop_unused(module: nn.Module, ran: set[nn.Module]) -> None:
+    for name, child in list(module.named_children()):
+        if child in ran:
+            continue
+        # A list of blocks never runs itself; some of its items may.
+        if any(part in ran for part in child.modules()):
+            _drop_unused(child, ran)
+        elif any(True for _ in child.parameters()):
+            setattr(module, name, nn.Identity())
+
+
+def _map_of(output: Any, size: Size, prefix: int, name: str) -> Float[Tensor, "b c gh gw"]:
+    tensors = [item for item in _tensors(output) if item.is_floating_point()]
+    for tensor in tensors:
+        if tensor.ndim == 4:
+            return tensor
+        if tensor.ndim == 3:
+            grid = _grid_of(tensor.shape[1] - prefix, size)
+            if grid is not None:
+                tokens = tensor[:, prefix:].transpose(1, 2)
+                return tokens.unflatten(2, tuple(grid))
+    shapes = ", ".join(str(list(tensor.shape)) for tensor in tensors) or "nothing"
+    raise InputError(
+        f"Layer {name!r} gives {shapes}, which is no map of an input of {size}; choose another from "
+        "`propagate models layers`."
+    )
+
+
+def _grid_of(tokens: int, size: Size) -> Size | None:
+    """The grid of `tokens` cells: the input's, or the one of a power-of-2 stride."""
+    for stride in (2**power for power in range(8)):
+        for grid in (
+            Size(-(-size.height // stride), -(-size.width // stride)),
+            Size(size.height // stride, size.width // stride),
+        ):
+            if grid.height * grid.width == tokens > 0:
+                return grid
+    return None
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, torch.Tensor):
+        yield output
+    elif isinstance(output, dict):
+        yield from _tensors(tuple(output.values()))
+    elif isinstance(output, (tuple, list)):
+        # The image's tokens come last where a block returns text and image.
+        for item in reversed(output):
+            yield from _tensors(item)
+
+
+def compile_blocks(network: nn.Module) -> None:
+    """Compile every block of a network's lists of blocks with `torch.compile`.
+
+    Block by block, since the hooks of a tap must stay outside of what is compiled; graphs are kept
+    by input shape.
+    """
+    for child in network.children():
+        blocks = list(child) if isinstance(child, nn.ModuleList) else [child]
+        for block in blocks:
+            if any(True for _ in block.parameters()):
+                block.forward = torch.compile(block.forward, dynamic=False)

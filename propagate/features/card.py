@@ -72,28 +72,6 @@ class ModelCard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """Models that one file of `propagate.features.families` can load.
-
-    Args:
-        name: of the family.
-        cards: its models that have a name.
-        options: the `ModelOptions` it understands, beside size, device and precision.
-        matches: whether a folder or repository with these files is one of the family.
-        select: the files to load, of those that are present; the second argument names the model
-            in the error. Raises ModelError.
-        load: makes the extractor. The options are complete: what the user set over the card's own.
-    """
-
-    name: str
-    cards: tuple[ModelCard, ...]
-    options: frozenset[str]
-    matches: Callable[[Collection[str]], bool]
-    select: Callable[[Collection[str], str], Layout]
-    load: Callable[[ModelCard, ResolvedModel, ModelOptions], FeatureExtractor]
-
-
-@dataclass(frozen=True, kw_only=True)
 class LayerInfo:
     """A place of a network that features can be taken from.
 
@@ -106,3 +84,28 @@ class LayerInfo:
     name: str
     channels: int
     stride: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Models that one file of `propagate.features.families` can load.
+
+    Args:
+        name: of the family.
+        cards: its models that have a name.
+        options: the `ModelOptions` it understands, beside size, device and precision.
+        matches: whether a folder or repository with these files is one of the family.
+        select: the files to load, of those that are present; the second argument names the model
+            in the error. Raises ModelError.
+        load: makes the extractor. The options are complete: what the user set over the card's own.
+        layers: what `--layer` can name, found without reading weights; None where layers are
+            plain numbers that `options` explains.
+    """
+
+    name: str
+    cards: tuple[ModelCard, ...]
+    options: frozenset[str]
+    matches: Callable[[Collection[str]], bool]
+    select: Callable[[Collection[str], str], Layout]
+    load: Callable[[ModelCard, ResolvedModel, ModelOptions], FeatureExtractor]
+    layers: Callable[[ResolvedModel], list[LayerInfo]] | None = None

@@ -88,5 +88,3 @@ def option_value(name: str, text: str) -> Any:
         return int(text)
     except ValueError:
         raise InputError(f"{name} is {text!r}; it must be a whole number.") from None
-
-

@@ -52,9 +52,7 @@ class FusedExtractor:
         weights: the share of each in the cosine.
     """
 
-    def __init__(
-        self, extractors: Sequence[FeatureExtractor], weights: Sequence[float]
-    ) -> None:
+    def __init__(self, extractors: Sequence[FeatureExtractor], weights: Sequence[float]) -> None:
         self._parts = list(zip(extractors, weights, strict=True))
 
     @property

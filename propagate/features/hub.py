@@ -189,9 +189,7 @@ def _download(repository: Repository, select: Select) -> ResolvedModel:
     repo_id, revision = repository
     try:
         # `list_repo_files` would do, but without a network it tries again for half a minute.
-        info = HfApi().model_info(
-            repo_id, revision=revision, timeout=_TIMEOUT, files_metadata=True
-        )
+        info = HfApi().model_info(repo_id, revision=revision, timeout=_TIMEOUT, files_metadata=True)
         sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
         files = list(select(list(sizes), str(repository)).files)
         _check_space(repository, sum(sizes[name] for name in files))

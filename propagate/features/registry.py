@@ -142,9 +142,7 @@ def create_extractor(
     return _compose(extractors, [part.weight for part in parts], options)
 
 
-def _load(
-    part: Part, found: LocatedModel, options: ModelOptions, task: Task
-) -> FeatureExtractor:
+def _load(part: Part, found: LocatedModel, options: ModelOptions, task: Task) -> FeatureExtractor:
     known = found.family.options | _COMMON
     foreign = [name for name in part.options if name not in known]
     if foreign:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from propagate.errors import InputError
+from propagate.features.card import LayerInfo
 from propagate.types import Size
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ class Tap:
                 raise _no_such_layer(name, modules)
             modules[name].register_forward_hook(self._hook(name))
 
-    def __call__(
-        self, run: Callable[[], object], size: Size
-    ) -> list[Float[Tensor, "b c gh gw"]]:
+    def __call__(self, run: Callable[[], object], size: Size) -> list[Float[Tensor, "b c gh gw"]]:
         """The maps of the layers, in the order they were named.
 
         Args:
@@ -171,6 +170,54 @@ def _tensors(output: Any) -> Iterator[Tensor]:
         # The image's tokens come last where a block returns text and image.
         for item in reversed(output):
             yield from _tensors(item)
+
+
+def list_layers(
+    network: nn.Module,
+    run: Callable[[], object],
+    size: Size,
+    *,
+    prefix: int = 0,
+    pixels_per_unit: float = 1,
+) -> list[LayerInfo]:
+    """Every module that a `Tap` can take a map from, in the order they run.
+
+    Blocks and what they are made of are listed, and projections to queries, keys and values; not
+    the single convolutions, norms and activations inside.
+
+    Args:
+        network: may be on the meta device, where no weights are needed.
+        run: calls the network.
+        size: height and width of its input.
+        prefix: as for `Tap`.
+        pixels_per_unit: image pixels per unit of the network's input (8 for the latents of most
+            VAEs).
+    """
+    names = {module: name for name, module in network.named_modules() if name}
+    found: dict[str, LayerInfo] = {}
+
+    def note(module: nn.Module, _inputs: Any, output: Any) -> None:
+        try:
+            shape = _map_of(output, size, prefix, "").shape
+        except InputError:
+            return
+        stride = size.width * pixels_per_unit / shape[3]
+        found[names[module]] = LayerInfo(name=names[module], channels=shape[1], stride=stride)
+
+    handles = [
+        module.register_forward_hook(note)
+        for module, name in names.items()
+        if any(True for _ in module.children()) or name.rsplit(".", 1)[-1] in _PROJECTIONS
+    ]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(found.values())
+
+
+_PROJECTIONS = ("to_q", "to_k", "to_v", "q_proj", "k_proj", "v_proj", "query", "key", "value")
 
 
 def compile_blocks(network: nn.Module) -> None:

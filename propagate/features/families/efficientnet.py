@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from propagate.features.hub import ResolvedModel
 
 
-def _load(
-    card: ModelCard, files: ResolvedModel, options: ModelOptions
-) -> EfficientNetExtractor:
+def _load(card: ModelCard, files: ResolvedModel, options: ModelOptions) -> EfficientNetExtractor:
     del card, files
     from propagate.features.device import resolve_device, resolve_dtype
     from propagate.features.efficientnet import EfficientNetExtractor, EfficientNetSettings

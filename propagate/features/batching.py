@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import nn
 
 from propagate.errors import ModelError
 
@@ -22,6 +23,8 @@ _log = logging.getLogger("propagate")
 # use the same batches. A CPU gains nothing from more than one input at a time.
 _GPU_SHARE = 0.4
 _MOST = 64
+# Outputs as large as the largest that are alive at once: inputs, results, skip connections.
+_LAYERS_ALIVE = 6
 
 
 def notify_by_log(message: str) -> None:
@@ -36,7 +39,7 @@ class Batches:
 
     Args:
         device: where the function computes.
-        item_bytes: what one input takes while it is computed.
+        growth: bytes that one number of an input makes the computation take.
         size: the most inputs at once; None follows from the budget.
         budget: gigabytes that may be taken; None is a share of a GPU's memory.
         what: what the inputs are, for the note.
@@ -46,72 +49,101 @@ class Batches:
     def __init__(
         self,
         device: torch.device,
-        item_bytes: int,
+        growth: float,
         *,
         size: int | None = None,
         budget: float | None = None,
         what: str = "inputs",
         notify: Notify = notify_by_log,
     ) -> None:
+        self._device = device
+        self._growth = growth
+        self._budget = budget
         self._what = what
         self._notify = notify
         self._said = False
-        self.size = size or _fitting(device, item_bytes, budget)
+        self._most = size
 
-    def run(self, function: Callable[[Tensor], T], items: Tensor) -> list[T]:
+    def size(self, numbers: int) -> int:
+        """How many inputs of so many numbers each go through at once."""
+        if self._most is not None:
+            return self._most
+        if self._budget is not None:
+            available = self._budget * 1e9
+        elif self._device.type == "cuda":
+            available = torch.cuda.get_device_properties(self._device).total_memory * _GPU_SHARE
+        else:
+            return 1
+        return max(min(int(available / (self._growth * numbers)), _MOST), 1)
+
+    def run(self, function: Callable[[Tensor], T], items: Tensor) -> Iterator[T]:
         """Results of `function` for consecutive chunks of `items` along the first axis.
 
         Raises:
             ModelError: not even one input fits.
         """
-        results: list[T] = []
         done = 0
         while done < len(items):
-            try:
-                results.append(function(items[done : done + self.size]))
-            except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-            else:
-                done += self.size
+            size = self.size(items[0].numel())
+            chunk = items[done : done + size]
+            result = _attempt(function, chunk)
+            if result is None:
+                self._halve(len(chunk))
                 continue
-            self._halve()  # outside of the handler, which keeps the failed pass's tensors
-        return results
+            done += len(chunk)
+            yield result
 
-    def _halve(self) -> None:
-        if self.size == 1:
+    def _halve(self, size: int) -> None:
+        if size == 1:
             raise ModelError(
                 f"There is not enough memory for one of the {self._what} at a time; choose a "
                 "smaller --short-side, a lower precision with --dtype, or another --device."
             )
-        self.size //= 2
+        self._most = size // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if not self._said:
             self._said = True
             self._notify(
-                f"Out of memory: {self._what} now go through the network {self.size} at a time; "
-                f"--batch-size {self.size} does so from the start."
+                f"Out of memory: {self._what} now go through the network {self._most} at a time; "
+                f"--batch-size {self._most} does so from the start."
             )
 
 
-def concatenated(maps: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Chunks of several maps, joined along the batch: one tensor per map."""
-    return [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*maps, strict=True)]
+def activation_growth(network: nn.Module, run: Callable[[], object], numbers: int) -> float:
+    """An estimate of the bytes of activations for each number of the input.
+
+    A few times the largest output of a single layer, as seen in one pass over a small input.
+
+    Args:
+        network: what is called.
+        run: calls it, on one input of `numbers` numbers.
+        numbers: as said.
+    """
+    largest = 0
+
+    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal largest
+        if isinstance(output, torch.Tensor):
+            largest = max(largest, output.nbytes)
+
+    leaves = [module for module in network.modules() if not any(True for _ in module.children())]
+    handles = [module.register_forward_hook(note) for module in leaves]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return max(_LAYERS_ALIVE * largest / numbers, 1)
 
 
-def _fitting(device: torch.device, item_bytes: int, budget: float | None) -> int:
-    if budget is not None:
-        available = budget * 1e9
-    elif device.type == "cuda":
-        available = torch.cuda.get_device_properties(device).total_memory * _GPU_SHARE
-    else:
-        return 1
-    return max(min(int(available / max(item_bytes, 1)), _MOST), 1)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error)
-    return "can't allocate memory" in text or "out of memory" in text
+def _attempt(function: Callable[[Tensor], T], chunk: Tensor) -> T | None:
+    """The result, or None when memory ran out; the failed pass's tensors are gone by then."""
+    try:
+        return function(chunk)
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if known or "can't allocate memory" in text or "out of memory" in text:
+            return None
+        raise

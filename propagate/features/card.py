@@ -24,6 +24,21 @@ class Repository(NamedTuple):
         return f"{self.repo_id}@{self.revision[:12]}"
 
 
+class Download(NamedTuple):
+    """One file that is published at an address of its own.
+
+    Args:
+        url: where.
+        sha256: of its content, in hexadecimal.
+    """
+
+    url: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
 @dataclass(frozen=True)
 class Layout:
     """The files that are needed of a model.
@@ -49,6 +64,8 @@ class ModelCard:
         licence: licence of the weights; empty when unknown.
         repositories: where the same weights are published, the first to try first; empty when
             they are installed with the program.
+        download: one file published outside of the hub, instead of `repositories`.
+        base: name of the model whose other parts are used, which is downloaded too.
         size_mb: size of the weights that are downloaded, in megabytes; 0 when unknown.
         stride: pixels of the network's input per grid cell, with the propagation knobs; 0 when
             unknown.
@@ -61,14 +78,17 @@ class ModelCard:
     summary: str = ""
     licence: str = ""
     repositories: tuple[Repository, ...] = ()
+    download: Download | None = None
+    base: str | None = None
     size_mb: int = 0
     stride: int = 0
     knobs: Mapping[Task, ModelOptions] = field(default_factory=dict)
     folder: Path | None = None
 
-    def defaults(self, task: Task) -> ModelOptions:
-        """The knobs of a task, or those of propagation when the task has none of its own."""
-        return self.knobs.get(task, self.knobs.get("propagation", ModelOptions()))
+    @property
+    def ships(self) -> bool:
+        """Whether the weights are installed with the program."""
+        return not (self.repositories or self.download or self.folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +120,8 @@ class Family:
         load: makes the extractor. The options are complete: what the user set over the card's own.
         layers: what `--layer` can name, found without reading weights; None where layers are
             plain numbers that `options` explains.
+        select_base: the files of a card's `base` that are needed; None takes the base's own.
+        knobs: options for each task of models that have no card.
     """
 
     name: str
@@ -109,3 +131,10 @@ class Family:
     select: Callable[[Collection[str], str], Layout]
     load: Callable[[ModelCard, ResolvedModel, ModelOptions], FeatureExtractor]
     layers: Callable[[ResolvedModel], list[LayerInfo]] | None = None
+    select_base: Callable[[Collection[str], str], Layout] | None = None
+    knobs: Mapping[Task, ModelOptions] = field(default_factory=dict)
+
+    def defaults(self, card: ModelCard, task: Task) -> ModelOptions:
+        """The knobs of a task; those of propagation when there are none for it."""
+        knobs = card.knobs or self.knobs
+        return knobs.get(task, knobs.get("propagation", ModelOptions()))

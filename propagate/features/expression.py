@@ -70,8 +70,8 @@ def _option(item: str, part: str) -> tuple[str, Any]:
     name = name.replace("-", "_")
     if not equals or name not in (*_INTEGERS, *_TEXTS):
         raise InputError(
-            f"{item!r} in {part!r} is no option of a model; use {', '.join((*_INTEGERS, *_TEXTS))}, "
-            "each as name=value."
+            f"{item!r} in {part!r} is no option of a model; use "
+            f"{', '.join((*_INTEGERS, *_TEXTS))}, each as name=value."
         )
     return name, option_value(name, value)
 

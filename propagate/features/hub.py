@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from propagate.errors import ModelError
-from propagate.features.card import Layout, Repository
+from propagate.features.card import Download, Layout, Repository
 from propagate.features.layout import scan
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ class ResolvedModel:
         folder: the model's folder.
         layout: its files.
         repository: where it came from, at the commit it is; None for a folder of the user's.
+        base: another model whose other parts are used.
     """
 
     folder: Path
     layout: Layout
     repository: Repository | None = None
+    base: ResolvedModel | None = None
 
     @property
     def name(self) -> str:
@@ -45,10 +47,11 @@ class ResolvedModel:
     @property
     def identity(self) -> str:
         """Tells these weights from any others: the commit, or sizes and times of the files."""
+        base = "" if self.base is None else f" on {self.base.identity}"
         if self.repository is None:
-            return f"{self.folder.resolve()}#{self.fingerprint()}"
+            return f"{self.folder.resolve()}#{self.fingerprint()}{base}"
         half = sorted(sub for sub, variant in self.layout.variants.items() if variant)
-        return f"{self.name}{'+'.join(['', *(f'fp16-{sub}' for sub in half)])}"
+        return f"{self.name}{'+'.join(['', *(f'fp16-{sub}' for sub in half)])}{base}"
 
     def fingerprint(self) -> str:
         """Twelve digits that change with the name, size or time of any of the files."""
@@ -133,13 +136,44 @@ def cached_folder(repository: Repository) -> Path | None:
     return Path(folder)
 
 
-def converted_path(name: str) -> Path:
-    """Where a file made from downloaded weights is kept: beside the hub's cache."""
+def private_path(name: str) -> Path:
+    """Where a file that the hub's cache has no place for is kept: in a folder beside it."""
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HOME) / "propagate"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name
+
+
+def fetch_file(model: str, source: Download, *, offline: bool = False) -> ResolvedModel:
+    """One published file, downloaded once and compared with its checksum.
+
+    Raises:
+        ModelError: it is not here and can't be downloaded, or what came is something else.
+    """
+    path = private_path(f"{source.sha256[:12]}-{source.url.rsplit('/', 1)[1]}")
+    if not path.exists():
+        if offline:
+            raise ModelError(
+                f"Model {model!r} is not on this machine (looked for {path}) and offline mode is "
+                f"on; run `propagate models download {model}` where there is a network, or give "
+                "the path of the file as the model."
+            )
+        _download_file(model, source, path)
+    return ResolvedModel(path.parent, Layout((path.name,)))
+
+
+def _download_file(model: str, source: Download, path: Path) -> None:
+    from torch.hub import download_url_to_file
+
+    try:
+        download_url_to_file(source.url, str(path), hash_prefix=source.sha256, progress=False)
+    except Exception as error:  # urllib's, the file system's, or the checksum's own
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"Model {model!r} could not be downloaded from {source.url} ({first}); download it "
+            "otherwise and give the path of the file as the model."
+        ) from error
 
 
 def verify(model: ResolvedModel) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import pkgutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -44,12 +44,14 @@ def cards() -> Mapping[str, ModelCard]:
 
 @cache
 def _named() -> Mapping[str, tuple[ModelCard, Family]]:
-    return {
-        name: (card, family)
-        for family in all_families().values()
-        for card in family.cards
-        for name in (card.name, *card.aliases)
-    }
+    """Cards by name, alias, and the repositories that they are published in."""
+    found: dict[str, tuple[ModelCard, Family]] = {}
+    for family in all_families().values():
+        for card in family.cards:
+            published = (repository.repo_id for repository in card.repositories)
+            for name in (card.name, *card.aliases, *published):
+                found.setdefault(name, (card, family))
+    return found
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,26 @@ def locate(model: str, *, offline: bool = False) -> LocatedModel:
     card = find_card(model)
     if model in _named():
         family = _named()[model][1]
-        if not card.repositories:
-            return LocatedModel(card, family, hub.ResolvedModel(Path(), Layout(())))
-        files = hub.resolve(model, card.repositories, family.select, offline=offline)
+        files = _locate_named(card, family, offline=offline)
         return LocatedModel(card, family, files)
     if card.folder is not None:
         files = hub.local(card.folder, _select_any)
     else:
         files = hub.resolve(model, card.repositories, _select_any, offline=offline)
     return LocatedModel(card, _family_of(files.layout.files, files.name), files)
+
+
+def _locate_named(card: ModelCard, family: Family, *, offline: bool) -> hub.ResolvedModel:
+    if card.ships:
+        return hub.ResolvedModel(Path(), Layout(()))
+    if card.download is not None:
+        return hub.fetch_file(card.name, card.download, offline=offline)
+    files = hub.resolve(card.name, card.repositories, family.select, offline=offline)
+    if card.base is None:
+        return files
+    base, base_family = _named()[card.base]
+    select = family.select_base or base_family.select
+    return replace(files, base=hub.resolve(base.name, base.repositories, select, offline=offline))
 
 
 def find_installed(model: str) -> hub.ResolvedModel | None:
@@ -147,13 +160,13 @@ def _load(part: Part, found: LocatedModel, options: ModelOptions, task: Task) ->
     foreign = [name for name in part.options if name not in known]
     if foreign:
         raise _foreign(foreign, part.model)
-    shared = {name: value for name, value in options.given(*sorted(known)).items()}
+    shared = options.given(*sorted(known))
     # An option in brackets overrules its namesake, and its rival, for this part.
     for rivals in (("layer", "up_ft_index"), ("short_side", "input_size")):
         if any(name in part.options for name in rivals):
             shared = {name: value for name, value in shared.items() if name not in rivals}
     own = ModelOptions(**{**shared, **part.options, "offline": options.offline})
-    complete = own.over(found.card.defaults(task))
+    complete = own.over(found.family.defaults(found.card, task))
     return found.family.load(found.card, found.files, complete)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -57,10 +58,8 @@ class Tap:
             InputError: a layer did not run, or gives nothing that lies on the image.
         """
         self._found.clear()
-        try:
+        with suppress(_AllFoundError):
             run()
-        except _AllFoundError:
-            pass
         missing = [name for name in self._layers if name not in self._found]
         if missing:
             raise InputError(
@@ -141,11 +140,11 @@ def _map_of(output: Any, size: Size, prefix: int, name: str) -> Float[Tensor, "b
             grid = _grid_of(tensor.shape[1] - prefix, size)
             if grid is not None:
                 tokens = tensor[:, prefix:].transpose(1, 2)
-                return tokens.unflatten(2, tuple(grid))
+                return tokens.reshape(*tokens.shape[:2], *grid)
     shapes = ", ".join(str(list(tensor.shape)) for tensor in tensors) or "nothing"
     raise InputError(
-        f"Layer {name!r} gives {shapes}, which is no map of an input of {size}; choose another from "
-        "`propagate models layers`."
+        f"Layer {name!r} gives {shapes}, which is no map of an input of {size}; choose another "
+        "from `propagate models layers`."
     )
 
 
@@ -207,7 +206,7 @@ def list_layers(
     handles = [
         module.register_forward_hook(note)
         for module, name in names.items()
-        if any(True for _ in module.children()) or name.rsplit(".", 1)[-1] in _PROJECTIONS
+        if _worth_listing(module, name)
     ]
     try:
         run()
@@ -217,17 +216,30 @@ def list_layers(
     return list(found.values())
 
 
+def _worth_listing(module: nn.Module, name: str) -> bool:
+    last = name.rsplit(".", 1)[-1]
+    if last.startswith("norm") or ".ff." in name:
+        return False
+    return last in _PROJECTIONS or any(True for _ in module.children())
+
+
 _PROJECTIONS = ("to_q", "to_k", "to_v", "q_proj", "k_proj", "v_proj", "query", "key", "value")
 
 
-def compile_blocks(network: nn.Module) -> None:
-    """Compile every block of a network's lists of blocks with `torch.compile`.
+def compile_blocks(network: nn.Module, layers: Collection[str]) -> None:
+    """Compile a network's blocks with `torch.compile`; graphs are kept by input shape.
 
-    Block by block, since the hooks of a tap must stay outside of what is compiled; graphs are kept
-    by input shape.
+    Block by block, since the hooks on tapped layers must stay outside of what is compiled: a block
+    with a tapped layer inside runs as it is.
+
+    Args:
+        network: its lists of blocks, and other children with parts of their own, are compiled.
+        layers: names of the tapped layers.
     """
-    for child in network.children():
-        blocks = list(child) if isinstance(child, nn.ModuleList) else [child]
-        for block in blocks:
-            if any(True for _ in block.parameters()):
+    for name, child in network.named_children():
+        named = child.named_children() if isinstance(child, nn.ModuleList) else [("", child)]
+        for index, block in named:
+            path = f"{name}.{index}".rstrip(".")
+            tapped_inside = any(layer.startswith(f"{path}.") for layer in layers)
+            if any(True for _ in block.children()) and not tapped_inside:
                 block.forward = torch.compile(block.forward, dynamic=False)

@@ -1,0 +1,1 @@
+"""DIFT: features of a denoising network at one noise level. Loads torch; import parts late."""

@@ -1,0 +1,56 @@
+"""From a loaded diffusion model and a user's options to an extractor."""
+
+from __future__ import annotations
+
+import torch
+
+from propagate.config import ModelOptions
+from propagate.features.device import resolve_device, resolve_dtype
+from propagate.features.diffusion.extractor import DiffusionExtractor, DiffusionSettings
+from propagate.features.diffusion.model import DiffusionModel, default_layer
+from propagate.features.noise import SeededNoise
+from propagate.features.sizing import input_size
+
+# DIFT floors both sides to a multiple of 32, whatever the network needs.
+_MULTIPLE = 32
+
+
+def network_dtype(options: ModelOptions) -> torch.dtype:
+    """What networks compute in.
+
+    Raises:
+        InputError: there is no such device or type.
+    """
+    return resolve_dtype(options.dtype, resolve_device(options.device))
+
+
+def create(model: DiffusionModel, options: ModelOptions) -> DiffusionExtractor:
+    """The extractor that complete options ask for.
+
+    Raises:
+        InputError: a step, layer or device that is not there.
+    """
+    unit = model.encoder.factor * model.denoiser.multiple
+    multiple = _MULTIPLE if _MULTIPLE % unit == 0 else unit
+    given = options.given("ensemble_size", "latent", "batch_size", "memory", "compile")
+    settings = DiffusionSettings(
+        t=options.t or 0,
+        layers=_layers(model, options),
+        input_size=input_size(options, multiple=multiple),
+        **given,
+    )
+    return DiffusionExtractor(
+        model,
+        settings,
+        device=resolve_device(options.device),
+        dtype=network_dtype(options),
+        noise=SeededNoise(options.seed),
+    )
+
+
+def _layers(model: DiffusionModel, options: ModelOptions) -> tuple[str, ...]:
+    if options.layer is not None:
+        return tuple(options.layer.split("+"))
+    if options.up_ft_index is not None:
+        return (model.up_block(options.up_ft_index),)
+    return (default_layer(model.denoiser.network),)

@@ -1,0 +1,274 @@
+"""Feature maps of a diffusion model.
+
+Source: Tang et al., "Emergent Correspondence from Image Diffusion", NeurIPS 2023: noise of step t
+is added to an image (or its latents), and the output of a layer of the denoising network, averaged
+over an ensemble of noise draws, is the feature map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from propagate.config import LatentMode
+from propagate.errors import InputError, ModelError
+from propagate.features.batching import Batches, Notify, activation_growth, notify_by_log
+from propagate.features.device import dtype_name
+from propagate.features.diffusion.model import DiffusionModel, Posterior
+from propagate.features.fusion import fuse
+from propagate.features.noise import NoiseSource, SeededNoise
+from propagate.features.tap import Tap, compile_blocks
+from propagate.geometry import InputSize, resize_rgb
+from propagate.types import FeatureMap, Frame, Size
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+    from torch import Tensor
+
+_PROBE_LATENTS = 16  # side of the latent of the pass that finds out what runs
+_TYPICAL = Size(480, 854)
+_MOST_FRAMES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionSettings:
+    """Which features are taken, and how they are computed.
+
+    Args:
+        t: noise step, from 0 to one less than the number of training steps (mostly 1000).
+        layers: modules of the denoising network; several are fused with equal weights.
+        ensemble_size: how many noise draws the features are averaged over.
+        latent: "sample" draws the latent of every ensemble member from the VAE's posterior, as
+            DIFT does; "mean" takes the posterior's mean.
+        input_size: how frames are resized.
+        batch_size: the most ensemble members that go through the network at once; None follows
+            from `memory`.
+        memory: gigabytes that activations may take; None is a share of a GPU's, and one input at
+            a time on a CPU.
+        compile: compile the network's blocks.
+    """
+
+    t: int
+    layers: tuple[str, ...]
+    ensemble_size: int = 1
+    latent: LatentMode = "sample"
+    input_size: InputSize = field(default_factory=InputSize)
+    batch_size: int | None = None
+    memory: float | None = None
+    compile: bool = False
+
+
+class DiffusionExtractor:
+    """DIFT features of any `DiffusionModel`.
+
+    The image is encoded once, whatever the ensemble; members of all frames share batches; the
+    network runs no further than its last tapped layer, and what comes after it is given up.
+
+    Args:
+        model: is moved to `device` and used up.
+        settings: which features.
+        device: where the networks run.
+        dtype: what they compute in.
+        noise: where random numbers come from; seed 0 if None.
+        notify: receives a note when memory runs out.
+
+    Raises:
+        InputError: `t` or a layer that the model does not have.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        settings: DiffusionSettings,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        noise: NoiseSource | None = None,
+        notify: Notify = notify_by_log,
+    ) -> None:
+        if settings.t >= len(model.levels):
+            last = len(model.levels) - 1
+            raise InputError(f"t is {settings.t}; {model.name} has steps 0 to {last}.")
+        self._model = model
+        self._settings = settings
+        self._device = device
+        self._dtype = dtype
+        self._noise = noise or SeededNoise()
+        self._signal = float(model.levels.signal[settings.t])
+        self._sigma = float(model.levels.noise[settings.t])
+        self._tap = Tap(model.denoiser.network, settings.layers)
+        model.denoiser.to(device)
+        if model.encoder.network is not None:
+            model.encoder.network.to(device)
+        encoding, denoising = self._probe()
+        self._encoding = self._batches(encoding, "images", notify)
+        self._denoising = self._batches(denoising, "noise draws", notify)
+        if settings.compile:
+            compile_blocks(model.denoiser.network, settings.layers)
+
+    @property
+    def identity(self) -> str:
+        """Weights, step, layers, ensemble, latent, noise, input size and type."""
+        s = self._settings
+        return (
+            f"{self._model.identity} t={s.t} layer={'+'.join(s.layers)} n={s.ensemble_size} "
+            f"latent={s.latent} {self._noise.identity} {s.input_size} {dtype_name(self._dtype)}"
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Frames whose ensembles fill one batch of the network at 480p."""
+        height, width = self._settings.input_size.of(_TYPICAL)
+        numbers = self._channels * height * width // self._model.encoder.factor**2
+        members = self._denoising.size(numbers)
+        return max(min(members // self._settings.ensemble_size, _MOST_FRAMES), 1)
+
+    @torch.inference_mode()
+    def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
+        """Feature maps of `frames`, in order: float32 [c, gh, gw] on the device.
+
+        Raises:
+            InputError: the network's input would be too small, or a side no multiple of what the
+                network needs.
+            ModelError: the features are not finite, as can happen in fp16; or no memory is left.
+        """
+        if not frames:
+            return []
+        size = self._settings.input_size.of(frames[0].size)
+        self._check_size(size)
+        pixels = torch.stack([_pixels(resize_rgb(frame.rgb, size)) for frame in frames])
+        posterior = self.posterior(pixels)
+        noisy = [
+            self.noisy_latents(Posterior(posterior.mean[i], posterior.std[i]), frame.index)
+            for i, frame in enumerate(frames)
+        ]
+        maps = self._means(torch.cat(noisy), len(frames))
+        result = []
+        for position, frame in enumerate(frames):
+            data = self._one_map([layer[position] for layer in maps], frame)
+            result.append(FeatureMap(data, frame.size, size))
+        return result
+
+    @torch.inference_mode()
+    def posterior(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Posterior:
+        """Latents of images that have the network's input size already."""
+
+        def encode(chunk: UInt8[Tensor, "n 3 h w"]) -> Posterior:
+            normalised = (chunk.to(self._device).float() / 255 - 0.5) / 0.5
+            return self._model.encoder(normalised)
+
+        parts = list(self._encoding.run(encode, pixels))
+        return Posterior(
+            torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts])
+        )
+
+    def noisy_latents(self, posterior: Posterior, frame_index: int) -> Float[Tensor, "n c h w"]:
+        """Latents of every ensemble member of one frame with the noise of step t; fp32.
+
+        Args:
+            posterior: of the frame, [c, h, w].
+            frame_index: of the frame in its clip.
+        """
+        members = range(self._settings.ensemble_size)
+        return torch.stack([self._noisy(posterior, frame_index, member) for member in members])
+
+    def _noisy(self, posterior: Posterior, frame: int, member: int) -> Float[Tensor, "c h w"]:
+        latent, shape = posterior.mean, tuple(posterior.mean.shape)
+        if self._settings.latent == "sample" and self._model.encoder.network is not None:
+            draw = self._noise.draw("posterior", frame=frame, member=member, shape=shape)
+            latent = latent + posterior.std * draw.to(self._device)
+        if not self._sigma:
+            return self._signal * latent
+        noise = self._noise.draw("diffusion", frame=frame, member=member, shape=shape)
+        return self._signal * latent + self._sigma * noise.to(self._device)
+
+    def _means(
+        self, latents: Float[Tensor, "n c h w"], frames: int
+    ) -> list[list[Float[Tensor, "c2 gh gw"]]]:
+        """For each layer the mean over the ensemble of each frame, in fp32.
+
+        Members are added one by one in their order, so that the batch does not matter.
+        """
+        members = len(latents) // frames
+        sums = [[torch.zeros((), device=self._device)] * frames for _ in self._settings.layers]
+        done = 0
+        for maps in self._denoising.run(self._maps, latents):
+            for total, layer in zip(sums, maps, strict=True):
+                for offset, one in enumerate(layer):
+                    frame = (done + offset) // members
+                    total[frame] = total[frame] + one.float()
+            done += len(maps[0])
+        return [[one / members for one in total] for total in sums]
+
+    def _maps(self, latents: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n c2 gh gw"]]:
+        size = Size(latents.shape[2], latents.shape[3])
+        chunk = latents.to(self._dtype)
+        return self._tap(lambda: self._model.denoiser(chunk, self._settings.t), size)
+
+    def _one_map(self, layers: list[Tensor], frame: Frame) -> Float[Tensor, "c gh gw"]:
+        data = layers[0] if len(layers) == 1 else fuse([(layer, 1.0) for layer in layers])
+        if not torch.isfinite(data).all():
+            raise ModelError(
+                f"The features of frame {frame.index} are not finite in "
+                f"{dtype_name(self._dtype)}; use dtype 'fp32' or 'bf16'."
+            )
+        return data
+
+    def _check_size(self, size: Size) -> None:
+        factor, denoiser = self._model.encoder.factor, self._model.denoiser
+        unit = factor * denoiser.multiple
+        problem = None
+        if min(size) < unit:
+            problem = f"both sides must be at least {unit}"
+        elif any(side // factor % denoiser.multiple for side in size):
+            problem = f"{self._model.name} takes multiples of {unit}"
+        elif denoiser.largest is not None and max(size) > denoiser.largest * factor:
+            problem = f"{self._model.name} takes at most {denoiser.largest * factor} a side"
+        if problem is not None:
+            raise InputError(
+                f"The network's input would be {size} pixels; {problem}, so choose another input "
+                "size."
+            )
+
+    @torch.inference_mode()
+    def _probe(self) -> tuple[float, float]:
+        """One pass over a small black image: checks the layers, prunes, and measures activations.
+
+        Returns:
+            Bytes that each number of an image and of a latent makes the networks take.
+        """
+        encoder, denoiser = self._model.encoder, self._model.denoiser
+        side = -(-_PROBE_LATENTS // denoiser.multiple) * denoiser.multiple
+        image = torch.zeros(1, 3, *(side * encoder.factor,) * 2, device=self._device)
+        latents = encoder(image).mean.to(self._dtype)
+        self._channels = latents.shape[1]
+
+        def run() -> object:
+            return denoiser(latents, self._settings.t)
+
+        size = Size(side, side)
+        self._tap.prune(run, size)
+        denoising = activation_growth(
+            denoiser.network, lambda: self._tap(run, size), latents.numel()
+        )
+        if encoder.network is None:
+            return 1.0, denoising
+        return activation_growth(encoder.network, lambda: encoder(image), image.numel()), denoising
+
+    def _batches(self, growth: float, what: str, notify: Notify) -> Batches:
+        return Batches(
+            self._device,
+            growth,
+            size=self._settings.batch_size,
+            budget=self._settings.memory,
+            what=what,
+            notify=notify,
+        )
+
+
+def _pixels(rgb: UInt8[np.ndarray, "h w 3"]) -> UInt8[Tensor, "3 h w"]:
+    return torch.from_numpy(rgb).permute(2, 0, 1)

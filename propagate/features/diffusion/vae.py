@@ -1,0 +1,59 @@
+"""Latents of an `AutoencoderKL`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from propagate.features.diffusion.model import Posterior
+from propagate.features.diffusion.parts import load_diffusers, read_config
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from propagate.features.hub import ResolvedModel
+
+
+class VaeEncoder:
+    """Encodes images to the posterior over latents, shifted and scaled as the network has them.
+
+    Args:
+        vae: loses its decoder.
+    """
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        del vae.decoder, vae.post_quant_conv
+        self.network: nn.Module = vae
+        self.factor = vae_factor(vae.config)
+        self.channels = int(vae.config.latent_channels)
+        self._encode = vae.encode
+        self._dtype = vae.dtype
+        self._scale = float(vae.config.scaling_factor)
+        self._shift = float(vae.config.get("shift_factor") or 0)
+
+    def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:
+        """Posterior of images in [-1, 1], on the network's scale; fp32."""
+        gaussian = self._encode(pixels.to(self._dtype)).latent_dist
+        mean = (gaussian.mean.float() - self._shift) * self._scale
+        return Posterior(mean, gaussian.std.float() * self._scale)
+
+
+def load_vae(files: ResolvedModel, dtype: torch.dtype) -> VaeEncoder:
+    """Load the VAE of a pipeline; in fp32 where it is known to overflow in fp16.
+
+    Raises:
+        ModelError: it is damaged or does not fit its configuration.
+    """
+    upcast = dtype == torch.float16 and read_config(files, "vae/config.json").get("force_upcast")
+    kind = torch.float32 if upcast else dtype
+    return VaeEncoder(load_diffusers(files, "vae", AutoencoderKL, kind))
+
+
+def vae_factor(config: Mapping[str, Any]) -> int:
+    """Pixels per latent along each axis: the encoder halves between its levels."""
+    return int(2 ** (len(config["block_out_channels"]) - 1))

@@ -1,0 +1,1 @@
+"""Features of the vision models that `transformers` has."""

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from propagate.features.hub import resolve
-from propagate.features.sd_loading import load_parts
-from propagate.features.stable_diffusion import StableDiffusionExtractor, StableDiffusionSettings
+from propagate.features.diffusion.extractor import DiffusionExtractor, DiffusionSettings
+from propagate.features.diffusion.loading import load_pipeline
+from propagate.features.diffusion.model import Posterior
+from propagate.features.registry import locate
 from propagate.geometry import InputSize
 from propagate.types import Frame
 
@@ -40,16 +41,28 @@ class GivenNoise:
         return self._noise[kind][member].reshape(shape)
 
 
-def make(oracle: Path, image: str, **options) -> StableDiffusionExtractor:
-    settings = StableDiffusionSettings(
-        model=str(oracle / "pipeline"),
+def make(
+    oracle: Path, image: str, *, up_ft_index: int = 2, prompt: str = "", **options
+) -> DiffusionExtractor:
+    model = load_pipeline(locate(str(oracle / "pipeline")).files, prompt=prompt)
+    settings = DiffusionSettings(
         t=json.loads((oracle / "config.json").read_text())["t"],
+        layers=(model.up_block(up_ft_index),),
         input_size=InputSize(short_side=None, multiple=8),
-        device="cpu",
-        dtype="fp32",
         **options,
     )
-    return StableDiffusionExtractor(settings, noise=GivenNoise(oracle, image))
+    return DiffusionExtractor(
+        model,
+        settings,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        noise=GivenNoise(oracle, image),
+    )
+
+
+def posterior_of(extractor: DiffusionExtractor, frame: Frame) -> Posterior:
+    batch = extractor.posterior(torch.from_numpy(frame.rgb).permute(2, 0, 1)[None])
+    return Posterior(batch.mean[0], batch.std[0])
 
 
 def read(oracle: Path, image: str) -> Frame:
@@ -81,7 +94,7 @@ def test_features(oracle, image, latent, ensemble, prompt, block):
     frame = read(oracle, image)
     (result,) = extractor.extract([frame])
     torch.testing.assert_close(result.data, expected[f"up_ft_{block}"], **TOLERANCE)
-    noisy = extractor.noisy_latents(extractor.posterior(frame.rgb), 0)
+    noisy = extractor.noisy_latents(posterior_of(extractor, frame), 0)
     torch.testing.assert_close(noisy, expected["noisy_latents"], **TOLERANCE)
 
 
@@ -89,22 +102,26 @@ def test_features(oracle, image, latent, ensemble, prompt, block):
 def test_posterior(oracle, image):
     with np.load(oracle / f"expected_{image}_vae.npz") as expected:
         mean, std = (torch.from_numpy(expected[f"posterior_{part}"]) for part in ("mean", "std"))
-    result = make(oracle, image).posterior(read(oracle, image).rgb)
-    torch.testing.assert_close(result.mean, mean, **TOLERANCE)
-    torch.testing.assert_close(result.std, std, **TOLERANCE)
+    result = posterior_of(make(oracle, image), read(oracle, image))
+    torch.testing.assert_close(result.mean / 0.18215, mean, **TOLERANCE)
+    torch.testing.assert_close(result.std / 0.18215, std, **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["prompt", "null"])
 def test_prompt_embedding(oracle, name):
     config = json.loads((oracle / "config.json").read_text())
     prompt = config["prompt" if name == "prompt" else "null_prompt"]
-    parts = load_parts(resolve(str(oracle / "pipeline")), prompt, torch.float32)
+    model = load_pipeline(locate(str(oracle / "pipeline")).files, prompt=prompt)
     with np.load(oracle / "expected_text.npz") as expected:
         embedding = torch.from_numpy(expected[f"{name}_embeds"])
-    torch.testing.assert_close(parts.prompt_embedding[0], embedding, **TOLERANCE)
+    torch.testing.assert_close(
+        model.denoiser._conditions["encoder_hidden_states"][0], embedding, **TOLERANCE
+    )
 
 
 def test_noise_schedule(oracle):
-    parts = load_parts(resolve(str(oracle / "pipeline")), "", torch.float32)
+    model = load_pipeline(locate(str(oracle / "pipeline")).files)
     with np.load(oracle / "expected_schedule.npz") as expected:
-        assert np.array_equal(parts.alphas_cumprod.numpy(), expected["alphas_cumprod"])
+        alphas = torch.from_numpy(expected["alphas_cumprod"])
+    assert torch.equal(model.levels.signal, alphas.sqrt())
+    assert torch.equal(model.levels.noise, (1 - alphas).sqrt())

@@ -117,9 +117,9 @@ def save_tiny_pixart(folder: Path, *, sized: bool = False) -> Path:
             sample_size=128 if sized else 16,
             patch_size=2,
             num_layers=2,
-            attention_head_dim=8,
+            attention_head_dim=12 if sized else 8,
             num_attention_heads=2,
-            cross_attention_dim=16,
+            cross_attention_dim=24 if sized else 16,
             caption_channels=T5_WIDTH,
             use_additional_conditions=sized,
         ).save_pretrained(folder / "transformer")

@@ -199,7 +199,7 @@ def read_map(path: Path, name: MapName) -> FeatureMap:
 
 
 def _checksum(cells: Float[Tensor, "gh gw c"]) -> int:
-    return zlib.crc32(cells.view(torch.uint8).numpy().data)
+    return zlib.crc32(cells.flatten().view(torch.uint8).numpy().data)
 
 
 class _Place(NamedTuple):

@@ -68,6 +68,9 @@ class _Architecture:
 
     def config(self, head_channels: int) -> dict[str, Any]:
         """Arguments of `UNet2DModel`."""
+        widths = zip(self.channels, self.attention, strict=True)
+        if any(attends and width % head_channels for width, attends in widths):
+            raise ValueError(f"channels {self.channels} are no multiples of {head_channels}")
         down = ["AttnDownBlock2D" if has else "ResnetDownsampleBlock2D" for has in self.attention]
         up = ["AttnUpBlock2D" if has else "ResnetUpsampleBlock2D" for has in self.attention]
         return {

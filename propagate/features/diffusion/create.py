@@ -8,7 +8,7 @@ from propagate.config import ModelOptions
 from propagate.features.device import resolve_device, resolve_dtype
 from propagate.features.diffusion.extractor import DiffusionExtractor, DiffusionSettings
 from propagate.features.diffusion.model import DiffusionModel, default_layer
-from propagate.features.noise import SeededNoise
+from propagate.features.noise import NoiseSource, SeededNoise
 from propagate.features.sizing import input_size
 
 # DIFT floors both sides to a multiple of 32, whatever the network needs.
@@ -24,8 +24,10 @@ def network_dtype(options: ModelOptions) -> torch.dtype:
     return resolve_dtype(options.dtype, resolve_device(options.device))
 
 
-def create(model: DiffusionModel, options: ModelOptions) -> DiffusionExtractor:
-    """The extractor that complete options ask for.
+def create(
+    model: DiffusionModel, options: ModelOptions, *, noise: NoiseSource | None = None
+) -> DiffusionExtractor:
+    """The extractor that complete options ask for; noise by their seed if None is given.
 
     Raises:
         InputError: a step, layer or device that is not there.
@@ -44,7 +46,7 @@ def create(model: DiffusionModel, options: ModelOptions) -> DiffusionExtractor:
         settings,
         device=resolve_device(options.device),
         dtype=network_dtype(options),
-        noise=SeededNoise(options.seed),
+        noise=noise or SeededNoise(options.seed),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from diffusers.utils import is_accelerate_available
 from safetensors import SafetensorError, safe_open
 
 from propagate.errors import ModelError
@@ -45,9 +44,7 @@ def read_config(files: ResolvedModel, name: str) -> dict[str, Any]:
 
 def load_diffusers(files: ResolvedModel, sub: str, kind: Any, dtype: torch.dtype) -> Any:
     """A network of diffusers, frozen and in eval mode; see `load_network`."""
-    # Without low_cpu_mem_usage=False diffusers complains where `accelerate` is not installed.
-    lean = is_accelerate_available()
-    return load_network(files, sub, kind, torch_dtype=dtype, low_cpu_mem_usage=lean)
+    return load_network(files, sub, kind, torch_dtype=dtype)
 
 
 def load_network(files: ResolvedModel, sub: str, kind: Any, **options: Any) -> Any:

@@ -129,7 +129,7 @@ def _dinov3_card(
     return ModelCard(
         name=f"dinov3-{size}",
         aliases=aliases,
-        summary=f"DINOv3 {what}, self-supervised on LVD-1689M; asks to accept its licence first",
+        summary=f"DINOv3 {what}, self-supervised on LVD-1689M; gated",
         licence="DINOv3 License",
         repositories=(Repository(f"facebook/dinov3-{architecture}-pretrain-lvd1689m", revision),),
         size_mb=size_mb,
@@ -152,8 +152,7 @@ def _openclip_card(
     return ModelCard(
         name=f"openclip-{size}",
         aliases=aliases,
-        summary=f"OpenCLIP ViT-{name.split('-laion')[0].removeprefix('CLIP-ViT-')}, trained with "
-        "text on LAION-2B",
+        summary=f"OpenCLIP ViT-{'/'.join(name.split('-')[2:4])}, trained with texts on LAION-2B",
         licence="MIT",
         repositories=(Repository(f"laion/{name}", revision),),
         size_mb=size_mb,

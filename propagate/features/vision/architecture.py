@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
-from propagate.errors import InputError
+from propagate.errors import InputError, ModelError
 from propagate.types import Size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jaxtyping import Float
     from torch import Tensor
 
@@ -28,7 +32,6 @@ _COLUMNS = {
     "dinov2_with_registers": "layernorm",
     "dinov3_vit": "norm",
     "clip_vision_model": None,
-    "metaclip_2_vision_model": None,
     "siglip_vision_model": None,
 }
 # Networks of stages, each at half the resolution of the one before.
@@ -53,6 +56,8 @@ class Architecture:
         prefix: tokens before the image's own.
         patch: pixels of the input per cell of the finest grid that has tokens.
         multiple: what both sides of an input must be a multiple of.
+        least: the least length of its sides.
+        native: the size it was trained with; others work for sure only if there are numbers.
     """
 
     kind: str
@@ -62,6 +67,8 @@ class Architecture:
     prefix: int
     patch: int
     multiple: int
+    least: int
+    native: Size
 
     def grid(self, size: Size) -> Size:
         """The finest grid that has tokens, for an input of `size` pixels."""
@@ -102,11 +109,14 @@ def describe(network: nn.Module) -> Architecture:
         prefix=_special_tokens(network),
         patch=patch,
         multiple=multiple,
+        # Swin's windows must fit into the coarsest grid.
+        least=multiple * (config.window_size if kind == "swin" else 1),
+        native=_native_size(config),
     )
 
 
 def see(network: nn.Module, pixels: Float[Tensor, "b 3 h w"]) -> object:
-    """Call a network of transformers on images of any size."""
+    """Call a network of transformers on images, of another size than it was trained with too."""
     # Some take other sizes than they were trained with only when told so.
     interpolates = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
     return network(pixels, **({"interpolate_pos_encoding": True} if interpolates else {}))
@@ -217,6 +227,34 @@ def _special_tokens(network: nn.Module) -> int:
         elif last == "register_tokens":
             tokens += weight.shape[-2]
     return tokens
+
+
+@contextmanager
+def needing_no_more(name: str) -> Iterator[None]:
+    """For the first call of a network that may want more than an image.
+
+    Raises:
+        ModelError: naming the model, instead of whatever the network raises then.
+    """
+    try:
+        yield
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # what a network lacks shows anywhere inside
+        raise ModelError(
+            f"{name} can't be run on an image alone ({first_line(error)}); choose a model that can."
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says at first, with its type."""
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}"
+
+
+def _native_size(config: Any) -> Size:
+    size = getattr(config, "image_size", None) or 224
+    return Size(size, size) if isinstance(size, int) else Size(*size)
 
 
 def _patch_of(config: Any, *, usual: int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,13 @@ from propagate.features.device import dtype_name, resolve_device, resolve_dtype
 from propagate.features.fusion import fuse
 from propagate.features.sizing import input_size
 from propagate.features.tap import Tap, compile_blocks
-from propagate.features.vision.architecture import choose_layers, describe, see
+from propagate.features.vision.architecture import (
+    choose_layers,
+    describe,
+    first_line,
+    needing_no_more,
+    see,
+)
 from propagate.features.vision.loading import load_network, read_normalisation
 from propagate.features.vision.sizes import LongSideSize
 from propagate.geometry import resize_rgb
@@ -110,11 +117,17 @@ class VisionExtractor:
         Maps of several layers are fused, with unit cells.
 
         Raises:
+            InputError: the network's input would be too small.
             ModelError: the features are not finite, as can happen in fp16; or no memory is left.
         """
         if not frames:
             return []
         size = self._size.of(frames[0].size)
+        if min(size) < self._architecture.least:
+            raise InputError(
+                f"The network's input would be {size} pixels; both sides must be at least "
+                f"{self._architecture.least}, so choose a larger input size."
+            )
         pixels = torch.stack([_pixels(resize_rgb(frame.rgb, size)) for frame in frames])
         per_frame = [
             layers
@@ -129,15 +142,58 @@ class VisionExtractor:
     def _maps(self, pixels: UInt8[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b c gh gw"]]:
         """One map for each layer, in float32."""
         inputs = self._normalise(pixels.to(self._device).float()).to(self._dtype)
-        size = Size(inputs.shape[2], inputs.shape[3])
-        maps = self._tap(lambda: see(self._network, inputs), self._architecture.grid(size))
+        with self._fitting(inputs):
+            maps = self._checked(lambda: see(self._network, inputs), inputs)
         result = []
         for layer, data in zip(self._layers, maps, strict=True):
-            _check_covers(data, len(pixels), size, layer.module)
             if layer.normed:
                 data = self._norm(data.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             result.append(data.float())
         return result
+
+    def _checked(
+        self, run: Callable[[], object], inputs: Float[Tensor, "b 3 h w"]
+    ) -> list[Float[Tensor, "b c gh gw"]]:
+        """The layers' maps of a run on `inputs`.
+
+        Raises:
+            InputError: what has four axes is no map of each image: windows, or channels last.
+        """
+        size = Size(inputs.shape[2], inputs.shape[3])
+        maps = self._tap(run, self._architecture.grid(size))
+        for layer, data in zip(self._layers, maps, strict=True):
+            if len(data) != len(inputs) or not self._covers(data, size):
+                raise InputError(
+                    f"Layer {layer.module!r} gives {list(data.shape)} for {len(inputs)} image(s) "
+                    f"of {size}, which is no map of each; choose another from `propagate models "
+                    "layers`."
+                )
+        return maps
+
+    @contextmanager
+    def _fitting(self, inputs: Float[Tensor, "b 3 h w"]) -> Iterator[None]:
+        """Say of a network that has no numbers what it fails for: most likely the size."""
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:
+            size = Size(inputs.shape[2], inputs.shape[3])
+            if self._architecture.blocks or size == self._architecture.native:
+                raise
+            if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
+                raise
+            raise InputError(
+                f"{self._name} can't take an input of {size} ({first_line(error)}); choose another "
+                f"size, such as the {self._architecture.native} it was trained with."
+            ) from error
+
+    def _covers(self, data: Float[Tensor, "b c gh gw"], size: Size) -> bool:
+        """Whether cells are as many pixels wide as high, but for how sides are rounded."""
+        _, _, rows, columns = data.shape
+        if rows == columns == 1 and max(size) > self._architecture.multiple:
+            return False  # pooled
+        fewest = max(size.height / (rows + 1), size.width / (columns + 1))
+        most = min(size.height / max(rows - 1, 0.1), size.width / max(columns - 1, 0.1))
+        return fewest < most
 
     def _one_map(self, layers: Sequence[Tensor], frame: Frame) -> Float[Tensor, "c gh gw"]:
         data = layers[0] if len(layers) == 1 else fuse([(layer, 1.0) for layer in layers])
@@ -151,23 +207,17 @@ class VisionExtractor:
     @torch.inference_mode()
     def _probe(self, options: ModelOptions, notify: Notify) -> Batches:
         """One pass over a small black image: checks the layers, prunes, and sizes batches."""
-        side = 2 * self._architecture.multiple
-        image = torch.zeros(1, 3, side, side, dtype=self._dtype, device=self._device)
-        grid = self._architecture.grid(Size(side, side))
+        shape = self._architecture
+        side = max(2 * shape.multiple, shape.least)
+        size = Size(side, side) if shape.blocks else shape.native
+        image = torch.zeros(1, 3, *size, dtype=self._dtype, device=self._device)
 
         def run() -> object:
             return see(self._network, image)
 
-        try:
-            self._tap.prune(run, grid)
-        except (InputError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # whatever a network does that wants more than an image
-            raise ModelError(
-                f"{self._name} can't be run on an image alone ({type(error).__name__}: {error}); "
-                "choose a model that can."
-            ) from error
-        growth = activation_growth(self._network, lambda: self._tap(run, grid), image.numel())
+        with needing_no_more(self._name), _giving_up_blocks(self._network):
+            self._tap.prune(run, shape.grid(size))
+        growth = activation_growth(self._network, lambda: self._checked(run, image), image.numel())
         return Batches(
             self._device,
             growth,
@@ -190,17 +240,27 @@ def _sizes(options: ModelOptions, architecture: Architecture, *, dino: bool) -> 
     return size
 
 
-def _check_covers(data: Float[Tensor, "b c gh gw"], images: int, size: Size, layer: str) -> None:
-    """Refuse what has four axes but is no map of each image: windows, or channels last."""
-    number, _, rows, columns = data.shape
-    # Pixels per cell differ by how the sides were rounded, up or down.
-    fewest = max(size.height / (rows + 1), size.width / (columns + 1))
-    most = min(size.height / max(rows - 1, 0.1), size.width / max(columns - 1, 0.1))
-    if number != images or fewest >= most:
-        raise InputError(
-            f"Layer {layer!r} gives {list(data.shape)} for {images} image(s) of {size}, which is "
-            "no map of each; choose another from `propagate models layers`."
-        )
+@contextmanager
+def _giving_up_blocks(network: nn.Module) -> Iterator[None]:
+    """Give up the blocks of each list that the enclosed pass uses in part, wherever it lies.
+
+    `Tap.prune` leaves what is inside of a module that runs; the items of a list of which some are
+    called are blocks, so those that are not called are not used.
+    """
+    ran: set[nn.Module] = set()
+    handles = [
+        module.register_forward_pre_hook(lambda module, _: ran.add(module))
+        for module in network.modules()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    for blocks in list(network.modules()):
+        if isinstance(blocks, nn.ModuleList) and any(block in ran for block in blocks):
+            for index, block in enumerate(blocks):
+                blocks[index] = block if block in ran else nn.Identity()
 
 
 def _compile(network: nn.Module, architecture: Architecture, layers: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from transformers.image_utils import (
 
 from propagate.errors import ModelError
 from propagate.features.quiet import quiet_libraries
+from propagate.features.vision.architecture import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -196,11 +197,9 @@ def _guarded(files: ResolvedModel, load: Callable[..., Any], **options: Any) -> 
                 f"The .bin weights of {files.name} hold more than tensors, and are refused because "
                 "loading them could run any code; take a repository that has .safetensors files."
             ) from error
-        first = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         raise ModelError(
-            f"{files.name} could not be loaded ({type(error).__name__}: {first.rstrip('.')}); its "
-            "files are damaged or not of a vision model that transformers has, so download it "
-            "again or choose another."
+            f"{files.name} could not be loaded ({first_line(error)}); its files are damaged or not "
+            "of a vision model that transformers has, so download it again or choose another."
         ) from error
 
 

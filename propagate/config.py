@@ -15,6 +15,9 @@ LatentMode = Literal["sample", "mean"]
 Facet = Literal["token", "query", "key", "value"]
 Task = Literal["propagation", "semantic", "geometric"]
 
+RIVAL_OPTIONS = (("layer", "up_ft_index"), ("short_side", "input_size"))
+"""Options of `ModelOptions` that say the same thing in two ways: setting one unsets the other."""
+
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
@@ -139,6 +142,10 @@ class ModelOptions:
                 "are taken; give one of them."
             )
 
+    def is_set(self, name: str) -> bool:
+        """Whether an option differs from what it is when nobody says anything."""
+        return bool(getattr(self, name) != _UNSET[name])
+
     def given(self, *names: str) -> dict[str, Any]:
         """Those of the named options that were set."""
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
@@ -149,10 +156,10 @@ class ModelOptions:
         What is said about the layer or the input's size replaces all that the defaults say of it.
         """
         names = [item.name for item in fields(self) if getattr(defaults, item.name) is not None]
-        for group in (("layer", "up_ft_index"), ("short_side", "input_size")):
-            if self.given(*group):
-                names = [name for name in names if name not in group]
-        unset = [name for name in names if getattr(self, name) == _UNSET[name]]
+        for rivals in RIVAL_OPTIONS:
+            if self.given(*rivals):
+                names = [name for name in names if name not in rivals]
+        unset = [name for name in names if not self.is_set(name)]
         return replace(self, **{name: getattr(defaults, name) for name in unset})
 
 

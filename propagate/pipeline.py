@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
 from propagate.config import VideoSettings
 from propagate.errors import ClipError
-from propagate.features.base import FeatureExtractor
+from propagate.features.base import FeatureExtractor, FittedExtractor
 from propagate.features.cache import FeatureCache
 from propagate.features.device import resolve_device, resolve_dtype
 from propagate.labels.masks import decode_masks, encode_masks
@@ -20,6 +20,8 @@ from propagate.types import FeatureMap, Frame, LabelField, Masks
 from propagate.video.base import FrameReader
 
 T = TypeVar("T")
+Progress = Callable[[str, int | None, Iterable[T]], Iterable[T]]
+"""Wraps what a long stage goes through: (title, expected number, items) -> items."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class VideoPropagator:
         self._resume = {saved.index: saved for saved in resume}
         self._clock = clock or Stopwatch()
         self._dtype = resolve_dtype(settings.precision, resolve_device(device))
+        self._extractor = extractor
         capacity = settings.propagation.n_last_frames + 1 + extractor.batch_size
         self._features = FeatureCache(extractor, capacity=capacity, dtype=self._dtype)
         self._propagator = self._fresh_propagator()
@@ -80,19 +83,24 @@ class VideoPropagator:
 
     def __iter__(self) -> Iterator[FrameResult]:
         self._propagator = self._fresh_propagator()
+        if isinstance(self._extractor, FittedExtractor):
+            self._extractor.fit(first_frames(self._reader, self._extractor.fit_frames))
         done = max(self._resume, default=-1)
         frames = self._clock.iterate("decode", self._reader)
-        wanted = (f for f in frames if f.index > done or f.index in self._resume)
-        for batch in batched(wanted, self._features.batch_size):
+        for batch in batched(frames, self._features.batch_size):
+            # A batch is the same in a run and its continuation, and so to the last bit are its
+            # maps; that is why it is extracted whole.
+            if batch[-1].index <= done and not any(f.index in self._resume for f in batch):
+                continue
             with self._clock.measure("extract"):
                 maps = self._features.extract(batch)
             for frame, features in zip(batch, maps, strict=True):
                 if frame.index in self._resume:
                     self._restore(self._resume[frame.index], features)
-                    continue
-                with self._clock.measure("propagate"):
-                    result = self._step(frame, features)
-                yield result
+                elif frame.index > done:
+                    with self._clock.measure("propagate"):
+                        result = self._step(frame, features)
+                    yield result
 
     def checkpoint(self) -> list[SavedLabels]:
         """What must be saved now to continue after the latest result."""
@@ -128,13 +136,19 @@ def first_frame(reader: FrameReader) -> Frame:
     Raises:
         ClipError: when nothing decodes.
     """
-    frames = iter(reader)
-    try:
-        return next(frames)
-    except StopIteration as error:
+    frames = first_frames(reader, 1)
+    if not frames:
         raise ClipError(
             f"{reader.source} has no picture that decodes; check that it plays elsewhere."
-        ) from error
+        )
+    return frames[0]
+
+
+def first_frames(reader: FrameReader, count: int) -> list[Frame]:
+    """Up to `count` pictures from the start of a clip, which is closed again at once."""
+    frames = iter(reader)
+    try:
+        return list(islice(frames, count))
     finally:
         close = getattr(frames, "close", None)
         if close is not None:
@@ -146,3 +160,9 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def no_progress(title: str, total: int | None, items: Iterable[T]) -> Iterable[T]:
+    """Show nothing."""
+    del title, total
+    return items

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from propagate.config import EMBEDDED_MODEL, ModelOptions, VideoSettings
 from propagate.features.base import FeatureExtractor
@@ -15,15 +15,13 @@ from propagate.labels.mask_checks import ReferenceMask, Void, load_reference_mas
 from propagate.labels.mask_files import write_mask
 from propagate.output.atomic import atomic_path
 from propagate.output.checkpoint import load_checkpoint, save_checkpoint
+from propagate.output.record_folder import Mode
 from propagate.output.render import render_overlay
-from propagate.output.run_folder import Mode, RunFolder
-from propagate.pipeline import VideoPropagator, first_frame
+from propagate.output.run_folder import RunFolder
+from propagate.pipeline import Progress, VideoPropagator, first_frame, no_progress
 from propagate.stopwatch import Stopwatch
 from propagate.video import ReaderName, open_clip
 from propagate.video.base import FrameReader
-
-T = TypeVar("T")
-Progress = Callable[[str, int | None, Iterable[T]], Iterable[T]]
 
 # A killed run repeats at most this many frames.
 _CHECKPOINT_EVERY = 20
@@ -92,12 +90,6 @@ class RunReport:
     frames: int
     notes: tuple[str, ...]
     seconds: dict[str, float]
-
-
-def no_progress(title: str, total: int | None, items: Iterable[T]) -> Iterable[T]:
-    """Show nothing."""
-    del title, total
-    return items
 
 
 def run_clip(

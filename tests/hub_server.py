@@ -42,7 +42,7 @@ class Hub:
         if "/tree/" in path:
             entries = [{"type": "file", "oid": "0" * 40, "size": len(f), "path": f} for f in files]
             return json.dumps(entries).encode()
-        siblings = [{"rfilename": name} for name in files]
+        siblings = [{"rfilename": name, "size": len(name)} for name in files]
         commit = self._commit(path.rsplit("/", 1)[1])
         return json.dumps({"id": repository, "sha": commit, "siblings": siblings}).encode()
 

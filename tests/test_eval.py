@@ -1,4 +1,4 @@
-"""`propagate eval` and `propagate models` on a small data set in the DAVIS layout."""
+"""`propagate eval` on a small data set in the DAVIS layout."""
 
 from __future__ import annotations
 
@@ -86,14 +86,6 @@ def test_incomplete_annotations(capsys: pytest.CaptureFixture[str], davis: Path)
         last.write_bytes(kept)
     assert code == 1
     assert "has 6 frames and" in err
-
-
-def test_models(capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = call(capsys, "models", "list")
-    assert {"efficientnet-lite0", "sd21", "sd15"} <= {line.split()[0] for line in out.splitlines()}
-    code, out, _ = call(capsys, "models", "download", "efficientnet-lite0")
-    assert code == 0
-    assert "nothing to download" in out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

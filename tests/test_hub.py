@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import re
 import shutil
@@ -12,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from propagate.errors import ModelError
-from propagate.features.hub import SOURCES, find_cached, resolve
+from propagate.features import hub as module
+from propagate.features.card import Download
+from propagate.features.hub import ResolvedModel, fetch_file, private_path, verify
+from propagate.features.registry import all_families, cards, find_card, find_installed, locate
 from tests.hub_server import COMMIT, Hub, serve
 
 FILES = (
@@ -26,6 +31,17 @@ FILES = (
     "tokenizer/merges.txt",
     "scheduler/scheduler_config.json",
 )
+SD21 = "dift-sd21"
+
+
+def resolve(model: str, *, offline: bool = False) -> ResolvedModel:
+    return locate(model, offline=offline).files
+
+
+def find_cached(model: str) -> ResolvedModel | None:
+    return find_installed(model)
+
+
 UNWANTED = (
     "model.ckpt",
     "unet/diffusion_pytorch_model.bin",
@@ -71,26 +87,45 @@ def put_in_cache(cache: Path, repo_id: str, commit: str, *, files=FILES, branch=
     return write_files(root / "snapshots" / commit, files)
 
 
-def test_every_alias_names_pinned_repositories_and_a_licence():
-    assert {"sd21", "sd20", "sd15", "sd14"} <= SOURCES.keys()
-    for alias, source in SOURCES.items():
-        assert source.alias == alias
-        assert source.licence
-        assert source.notes
-        for repository in source.repositories:
+def test_every_card_is_complete():
+    assert {"dift-sd14", "dift-sd15", "dift-sd20", SD21, "dift-sdxl", "dift-adm"} <= cards().keys()
+    for name, card in cards().items():
+        assert card.name == name
+        assert card.licence
+        assert card.summary
+        assert card.knobs
+        assert card.stride > 0
+        assert card.ships or card.size_mb > 0
+        for repository in card.repositories:
             assert re.fullmatch(r"[\w.-]+/[\w.-]+", repository.repo_id)
-            assert re.fullmatch(r"[0-9a-f]{40}", repository.revision)
+            assert re.fullmatch(r"[0-9a-f]{40}|main", repository.revision)
+
+
+def test_names_and_aliases_are_unique():
+    names = [n for card in cards().values() for n in (card.name, *card.aliases)]
+    assert len(names) == len(set(names))
+
+
+def test_diffusion_models_are_pinned_to_a_commit():
+    for family in ("diffusers", "cleandift"):
+        for card in all_families()[family].cards:
+            assert all(re.fullmatch("[0-9a-f]{40}", r.revision) for r in card.repositories)
+
+
+def test_aliases_and_repositories_find_their_card():
+    assert find_card("sd21") is find_card(SD21) is find_card("stabilityai/stable-diffusion-2-1")
 
 
 def test_sd21_asks_the_living_mirror_before_the_withdrawn_original():
-    owners = [r.repo_id.split("/")[0] for r in SOURCES["sd21"].repositories]
+    owners = [r.repo_id.split("/")[0] for r in cards()[SD21].repositories]
     assert owners == ["sd2-community", "stabilityai"]
 
 
 def test_listing_models_loads_neither_torch_nor_an_http_client():
     code = (
-        "import sys, propagate.features.hub; "
-        "print(sorted({'torch', 'diffusers', 'huggingface_hub'} & sys.modules.keys()))"
+        "import sys; from propagate.features.registry import cards; cards(); "
+        "heavy = {'torch', 'diffusers', 'transformers', 'huggingface_hub', 'safetensors'}; "
+        "print(sorted(heavy & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -128,14 +163,18 @@ def test_a_missing_file_is_named(tmp_path, name):
     write_files(tmp_path)
     (tmp_path / name).unlink()
     expected = "tokenizer/vocab.json with tokenizer/merges.txt" if "tokenizer" in name else name
-    with pytest.raises(ModelError, match=f"Stable Diffusion pipeline: it has no {expected}"):
+    if name == "unet/config.json":
+        expected = "no model that is known here"
+    with pytest.raises(ModelError, match=f"{expected}"):
         resolve(str(tmp_path))
 
 
 def test_a_missing_sub_folder_says_what_is_expected(tmp_path):
     write_files(tmp_path)
     shutil.rmtree(tmp_path / "vae")
-    with pytest.raises(ModelError, match="sub-folders unet, vae, text_encoder, tokenizer, sched"):
+    with pytest.raises(
+        ModelError, match="sub-folders such as unet or transformer, vae, text_encod"
+    ):
         resolve(str(tmp_path))
 
 
@@ -147,11 +186,23 @@ def test_pickled_weights_are_refused_with_the_reason_and_the_fix(tmp_path):
         resolve(str(tmp_path))
 
 
-def test_a_single_checkpoint_file_is_refused_with_the_way_to_convert_it(tmp_path):
-    checkpoint = tmp_path / "v2-1.safetensors"
+def test_a_file_of_another_kind_is_refused_with_what_is_expected(tmp_path):
+    checkpoint = tmp_path / "v2-1.ckpt"
     checkpoint.write_bytes(b"")
-    with pytest.raises(ModelError, match=r"is a file.*from_single_file"):
+    with pytest.raises(ModelError, match=r"holds no model that is known here \(it has v2-1.ckpt\)"):
         resolve(str(checkpoint))
+
+
+def test_shards_count_where_their_index_is_there(tmp_path):
+    shards = ["-00001-of-00002.safetensors", "-00002-of-00002.safetensors"]
+    stem = "unet/diffusion_pytorch_model"
+    others = [name for name in FILES if not name.startswith(stem)]
+    write_files(tmp_path, [*others, *(stem + shard for shard in shards)])
+    with pytest.raises(ModelError, match=f"has no {stem}.safetensors"):
+        resolve(str(tmp_path))
+    write_files(tmp_path, [f"{stem}.safetensors.index.json"])
+    files = resolve(str(tmp_path)).layout.files
+    assert {f"{stem}.safetensors.index.json", *(stem + shard for shard in shards)} <= set(files)
 
 
 def test_half_precision_files_serve_where_there_are_no_others(tmp_path):
@@ -171,14 +222,21 @@ def test_a_tokenizer_may_be_one_file(tmp_path):
     assert "tokenizer/tokenizer.json" in resolve(str(tmp_path)).layout.files
 
 
-@pytest.mark.parametrize("name", ["sd99", "no/such/folder", "./weights", "owner/", "a b/c"])
+@pytest.mark.parametrize("name", ["no/such/folder", "./weights", "owner/", "a b/c", "qqqq"])
 def test_what_is_no_model_at_all_is_refused(name):
-    with pytest.raises(ModelError, match=r"is not an alias \(sd21, .*not a folder.*owner/name"):
+    with pytest.raises(
+        ModelError, match=r"is not a name that .*not a folder.*owner/name.*dift-sd21"
+    ):
         resolve(name)
 
 
+def test_a_misspelt_name_gets_the_closest_one():
+    with pytest.raises(ModelError, match="did you mean sd21?"):
+        resolve("sd2")
+
+
 def test_a_cached_mirror_is_used_without_the_network(cache):
-    second = SOURCES["sd21"].repositories[1]
+    second = cards()[SD21].repositories[1]
     folder = put_in_cache(cache, second.repo_id, second.revision)
     model = resolve("sd21")
     assert model == resolve("sd21", offline=True)
@@ -213,10 +271,10 @@ def test_offline_names_each_place_and_both_ways_out(cache):
     with pytest.raises(ModelError) as caught:
         resolve("sd21", offline=True)
     message = str(caught.value)
-    for repository in SOURCES["sd21"].repositories:
+    for repository in cards()[SD21].repositories:
         assert str(repository) in message
-    assert "propagate models download sd21" in message
-    assert "folder of a pipeline" in message
+    assert "propagate models download dift-sd21" in message
+    assert "folder that holds the model" in message
     assert "network was asked" not in message
 
 
@@ -231,7 +289,7 @@ def test_a_download_takes_the_needed_files_only_and_is_not_repeated(hub):
 
 
 def test_the_next_mirror_is_asked_when_the_first_is_gone(hub):
-    second = SOURCES["sd21"].repositories[1]
+    second = cards()[SD21].repositories[1]
     hub.files[second.repo_id] = FILES
     assert resolve("sd21").repository == second
 
@@ -244,7 +302,7 @@ def test_a_cut_off_download_is_completed(hub, tmp_path):
 
 
 def test_every_mirror_is_named_with_its_own_reason(hub):
-    first, second = SOURCES["sd21"].repositories
+    first, second = cards()[SD21].repositories
     hub.errors = {first.repo_id: "GatedRepo", second.repo_id: "RevisionNotFound"}
     with pytest.raises(ModelError) as caught:
         resolve("sd21")
@@ -252,7 +310,7 @@ def test_every_mirror_is_named_with_its_own_reason(hub):
     assert re.search(f"{first} is gated: accept its licence at http.*/{first.repo_id} ", message)
     assert "HF_TOKEN" in message
     assert f"{second} has no revision '{second.revision}'" in message
-    assert "run `propagate models download sd21`" in message
+    assert "run `propagate models download dift-sd21`" in message
 
 
 def test_a_repository_that_does_not_exist(hub):
@@ -261,8 +319,10 @@ def test_a_repository_that_does_not_exist(hub):
 
 
 def test_a_repository_of_something_else_is_refused_before_the_download(hub):
-    hub.files["owner/name"] = ("config.json", "model.safetensors")
-    with pytest.raises(ModelError, match="owner/name@main is not a Stable Diffusion pipeline"):
+    hub.files["owner/name"] = ("README.md", "weights.h5")
+    with pytest.raises(
+        ModelError, match=r"owner/name@main holds no model .*has README.md, weights"
+    ):
         resolve("owner/name")
     assert hub.downloaded == []
 
@@ -288,3 +348,70 @@ def test_offline_by_the_hubs_own_switch(cache, monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", switched_off)
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE forbids the network"):
         resolve("owner/name")
+
+
+def test_a_download_that_does_not_fit_on_the_disk_is_not_begun(hub, monkeypatch):
+    hub.files["owner/name"] = FILES
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("", (), {"free": 10})())
+    with pytest.raises(
+        ModelError, match="owner/name@main needs .* MB and the disk of .* set HF_HOM"
+    ):
+        resolve("owner/name")
+    assert hub.downloaded == []
+
+
+def test_a_disk_that_fills_up_is_told_as_such(hub, monkeypatch):
+    def full(*args: object, **options: object) -> None:
+        raise RuntimeError("download failed") from OSError(errno.ENOSPC, "No space left on device")
+
+    hub.files["owner/name"] = FILES
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    with pytest.raises(ModelError, match="filled the disk of .*: free some, or set HF_HOME"):
+        resolve("owner/name")
+
+
+def test_a_file_that_differs_from_its_checksum_is_named(tmp_path):
+    snapshot = write_files(tmp_path / "snapshots" / COMMIT)
+    weights = snapshot / "unet/diffusion_pytorch_model.safetensors"
+    blob = tmp_path / "blobs" / hashlib.sha256(weights.read_bytes()).hexdigest()
+    blob.parent.mkdir()
+    weights.rename(blob)
+    weights.symlink_to(blob)
+    verify(resolve(str(snapshot)))
+    blob.write_bytes(b"other")
+    with pytest.raises(ModelError, match=r"model.safetensors is damaged: its SHA-256 is .* delete"):
+        verify(resolve(str(snapshot)))
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch) -> tuple[Path, Download]:
+    """A file that is published outside of the hub, and a home for what is downloaded."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
+    source = tmp_path / "weights.pt"
+    source.write_bytes(b"weights")
+    return source, Download(source.as_uri(), hashlib.sha256(b"weights").hexdigest())
+
+
+def test_a_file_outside_of_the_hub_is_downloaded_once(published):
+    source, download = published
+    with pytest.raises(ModelError, match="'adm' is not on this machine .*offline mode is on; run"):
+        fetch_file("adm", download, offline=True)
+    files = fetch_file("adm", download)
+    assert (files.folder / files.layout.files[0]).read_bytes() == b"weights"
+    source.unlink()
+    assert fetch_file("adm", download, offline=True) == files
+
+
+def test_a_file_with_another_checksum_is_not_kept(published):
+    source, download = published
+    source.write_bytes(b"changed")
+    with pytest.raises(ModelError, match="'adm' could not be downloaded from file:.*invalid hash"):
+        fetch_file("adm", download)
+    assert not private_path(f"{download.sha256[:12]}-weights.pt").exists()
+
+
+def test_a_file_that_is_gone_is_told_as_such(published):
+    source, download = published
+    source.unlink()
+    with pytest.raises(ModelError, match="could not be downloaded .*give the path of the file"):
+        fetch_file("adm", download)

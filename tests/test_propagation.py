@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 from propagate.config import ModelOptions, PropagationSettings, VideoSettings
 from propagate.errors import InputError
 from propagate.features.registry import create_extractor
+from propagate.output.checkpoint import SavedLabels
 from propagate.pipeline import VideoPropagator
 from propagate.propagation import ContextEntry, Propagator
 from propagate.types import ClipLosses, FeatureMap, Frame, LabelField, Masks, Size
@@ -152,3 +153,38 @@ def test_no_more_than_a_few_frames_are_held_however_long_the_clip() -> None:
         assert clip.alive <= 3
         assert len(propagator.checkpoint()) <= 5
     assert len(clip.frames) == 40
+
+
+class Batched:
+    """An extractor whose maps betray which frames went through it together."""
+
+    identity = "batched"
+    batch_size = 4
+
+    def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
+        shift = sum(10**frame.index % 7919 for frame in frames)
+        return [
+            FeatureMap(features(frame.index).data + shift % 11, frame.size, frame.size)
+            for frame in frames
+        ]
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5, 8])
+def test_a_resumed_clip_goes_through_the_network_in_the_same_batches(stop: int) -> None:
+    ids = np.zeros((64, 96), np.uint8)
+    ids[16:40, 24:64] = 1
+    settings = VideoSettings(propagation=PropagationSettings(n_last_frames=2), precision="fp32")
+
+    def propagator(resume: Sequence[SavedLabels] = ()) -> VideoPropagator:
+        return VideoPropagator(
+            Watched(10), Masks(ids), extractor=Batched(), settings=settings, resume=resume
+        )
+
+    whole = [result.field.scores for result in propagator()]
+    begun = propagator()
+    for _ in zip(range(stop), begun, strict=False):
+        pass
+    resumed = [result.field.scores for result in propagator(begun.checkpoint())]
+    assert len(resumed) == 10 - stop
+    for one, other in zip(whole[stop:], resumed, strict=True):
+        assert torch.equal(one, other)

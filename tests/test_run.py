@@ -226,7 +226,11 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
         (["run", "{clip}", "no.png", "-o", "{out}"], "no.png", 1),
         (["run", "{clip}", "{mask}", "-o", "{out}", "--topk", "0"], "topk is 0", 1),
         (["run", "{clip}", "{mask}", "-o", "{out}", "--frames", "9:3"], "9:3", 1),
-        (["run", "{clip}", "{mask}", "-o", "{out}", "--t", "51"], "no diffusion model", 1),
+        (
+            ["run", "{clip}", "{mask}", "-o", "{out}", "--t", "51"],
+            "t set for efficientnet-lite0, which has no such option",
+            1,
+        ),
         (["run", "{clip}", "{mask}", "-o", "{out}", "--model", "nope"], "nope", 1),
         (["run", "{clip}", "{mask}", "-o", "{out}", "--device", "abacus"], "abacus", 1),
         (["run", "{clip}", "{mask}", "-o", "{mask}"], "is a file", 1),
@@ -311,7 +315,7 @@ def test_a_diffusion_pipeline_labels_a_clip(
         results.append(masks(tmp_path / name))
     assert results[0] == results[1]
     record = json.loads((tmp_path / "a/run.json").read_text())
-    assert "t=51 up=2 n=2" in record["model"]
+    assert "t=51 layer=up_blocks.2 n=2" in record["model"]
     assert record["model"].endswith("fp32")
     first = np.array(Image.open(tmp_path / "a/masks/img0.png"))
     np.testing.assert_array_equal(first, disc(0))

@@ -411,6 +411,27 @@ def test_a_network_without_numbers_goes_by_names(tmp_path):
     assert found.grid == Size(12, 24)
 
 
+def test_a_network_of_one_size_says_so(tmp_path):
+    config = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "mlp_dim": 32}
+    config |= {"image_size": 64, "patch_size": 16, "output_channels": 8, "window_size": 2}
+    config |= {"global_attn_indexes": [0], "num_pos_feats": 8}
+    folder = other_model(tmp_path / "sam", "sam_vision_model", **config)
+    # Its blocks have channels last.
+    listed = {info.name: (info.channels, info.stride) for info in vision_layers(files_of(folder))}
+    assert listed == {"vision_encoder.neck": (8, 16), "vision_encoder": (8, 16)}
+    neck = {"layer": "vision_encoder.neck"}
+    assert features(folder, input_size=(64, 64), **neck).shape == (8, 4, 4)
+    with pytest.raises(InputError, match="can't take an input of 96x64 .*such as the 64x64 it was"):
+        features(folder, input_size=(64, 96), **neck)
+
+
+def test_special_tokens_of_a_head_are_not_counted(tmp_path):
+    config = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config |= {"intermediate_size": 16, "image_size": 32, "patch_size": 8}
+    folder = other_model(tmp_path / "aim", "aimv2_vision_model", **config)
+    assert features(folder, input_size=(32, 32), layer="encoder.layers.0").shape == (16, 4, 4)
+
+
 # --- loading
 
 

@@ -15,7 +15,9 @@ from propagate.errors import PropagateError
 # name -> (module, attribute); a command's module is imported when it is called or listed.
 _COMMANDS = {
     "run": ("propagate.commands.run", "run"),
+    "extract": ("propagate.commands.extract", "extract"),
     "eval": ("propagate.commands.eval", "evaluate"),
+    "sweep": ("propagate.commands.sweep", "sweep"),
     "models": ("propagate.commands.models", "models"),
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
@@ -10,6 +11,9 @@ import click
 
 from propagate.config import (
     PRESETS,
+    RIVAL_OPTIONS,
+    Facet,
+    LatentMode,
     MaskDecoding,
     MaskEncoding,
     ModelOptions,
@@ -20,6 +24,9 @@ from propagate.config import (
     WindowShape,
     preset,
 )
+from propagate.errors import InputError
+from propagate.features.card import COMMON_OPTIONS
+from propagate.features.families.stored import is_stored
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -27,12 +34,20 @@ T = TypeVar("T")
 _MODEL_FIELDS = (
     "t",
     "up_ft_index",
+    "layer",
+    "facet",
     "ensemble_size",
     "prompt",
+    "latent",
     "short_side",
+    "input_size",
+    "pca",
     "seed",
     "device",
     "dtype",
+    "compile",
+    "batch_size",
+    "memory",
     "offline",
 )
 _PROPAGATION_FIELDS = {
@@ -46,7 +61,7 @@ _PROPAGATION_FIELDS = {
 _VIDEO_FIELDS = ("mask_encoding", "mask_decoding", "precision")
 
 # DIFT's own names are kept for its knobs.
-_OPTIONS = (
+_MODEL_OPTIONS = (
     click.option(
         "--preset",
         "preset_name",
@@ -55,18 +70,39 @@ _OPTIONS = (
         show_default=True,
         help="Named settings; the options below override single ones.",
     ),
-    click.option("--model", help="Model name, pipeline folder or hub id.  [default: the preset's]"),
+    click.option(
+        "--model",
+        help="Model name, folder, hub id, or several as NAME:WEIGHT+NAME.  [default: the preset's]",
+    ),
     click.option("--t", type=int, help="Diffusion step whose noise is added, 0-999."),
     click.option("--up-ft-index", type=int, help="UNet up block to take features from."),
+    click.option("--layer", help="Layer to take features from; several as A+B are fused."),
+    click.option(
+        "--facet",
+        type=click.Choice(get_args(Facet)),
+        help="What to take of a transformer block.",
+    ),
     click.option("--ensemble-size", type=int, help="Noise draws to average."),
     click.option("--prompt", help="Text condition of a diffusion model."),
+    click.option(
+        "--latent",
+        type=click.Choice(get_args(LatentMode)),
+        help="Draw latents from the VAE's posterior, or take its mean.",
+    ),
     click.option("--short-side", type=int, help="Resize frames to this short side, in pixels."),
+    click.option("--input-size", metavar="WxH", help="Resize frames to this very size, in pixels."),
+    click.option("--pca", type=int, help="Principal components to keep."),
     click.option("--seed", type=int, help="Seed of the noise.  [default: 0]"),
     click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]"),
     click.option(
         "--dtype", type=click.Choice(get_args(Precision)), help="Precision of the network."
     ),
+    click.option("--compile", is_flag=True, default=None, help="Compile the network's blocks."),
+    click.option("--batch-size", type=int, help="Most network inputs computed at once."),
+    click.option("--memory", type=float, help="GB that activations may take; sets the batch."),
     click.option("--offline", is_flag=True, default=None, help="Never ask a model hub."),
+)
+_PROPAGATION_OPTIONS = (
     click.option("--n-last-frames", type=int, help="Latest frames in the context."),
     click.option(
         "--size-mask-neighborhood", type=int, help="Radius of the search window in cells; 0: none."
@@ -93,24 +129,66 @@ _OPTIONS = (
 )
 
 
+def model_options(command: Command) -> Command:
+    """Add the preset and model options to a command."""
+    return _with(command, _MODEL_OPTIONS)
+
+
 def propagation_options(command: Command) -> Command:
     """Add the preset, model and propagation options to a command."""
-    for option in reversed(_OPTIONS):
+    return _with(command, (*_MODEL_OPTIONS, *_PROPAGATION_OPTIONS))
+
+
+def _with(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def resolve_preset(values: dict[str, Any]) -> Preset:
-    """Take the shared options out of `values` and apply those given to the preset named there."""
+def resolve_model(values: dict[str, Any]) -> tuple[str, ModelOptions]:
+    """Take the model options out of `values` and apply those given to the preset named there.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
     base = preset(values.pop("preset_name"))
     model = values.pop("model") or base.model
-    options = _given(values, {name: name for name in _MODEL_FIELDS})
+    given = _given(values, {name: name for name in _MODEL_FIELDS})
+    if "input_size" in given:
+        given["input_size"] = _parse_size(given["input_size"])
+    options = base.options
+    if is_stored(model):
+        options = ModelOptions()
+    elif model != base.model:
+        # A step or layer that a preset names is one of its own model.
+        shared = {name: getattr(options, name) for name in COMMON_OPTIONS}
+        options = ModelOptions(**shared)
+    for rivals in RIVAL_OPTIONS:
+        if any(name in given for name in rivals):
+            nothing: dict[str, Any] = dict.fromkeys(rivals)
+            options = replace(options, **nothing)
+    return model, replace(options, **given)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    """Height and width from "WIDTHxHEIGHT"."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text, re.ASCII)
+    if match is None:
+        raise InputError(
+            f"--input-size is {text!r}; write width and height in pixels, for example 854x480."
+        )
+    return int(match[2]), int(match[1])
+
+
+def resolve_preset(values: dict[str, Any]) -> Preset:
+    """Take the shared options out of `values` and apply those given to the preset named there."""
+    base = preset(values["preset_name"])
+    model, options = resolve_model(values)
     knobs = _given(values, _PROPAGATION_FIELDS)
     video = _given(values, {name: name for name in _VIDEO_FIELDS})
     propagation: PropagationSettings = replace(base.video.propagation, **knobs)
     settings: VideoSettings = replace(base.video, propagation=propagation, **video)
-    model_options: ModelOptions = replace(base.options, **options)
-    return replace(base, model=model, options=model_options, video=settings)
+    return replace(base, model=model, options=options, video=settings)
 
 
 def _given(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

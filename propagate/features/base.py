@@ -33,3 +33,17 @@ class FeatureExtractor(Protocol):
         All frames of one call have the same size.
         """
         ...
+
+
+@runtime_checkable
+class FittedExtractor(FeatureExtractor, Protocol):
+    """An extractor that looks at the first frames of a clip before it extracts any."""
+
+    @property
+    def fit_frames(self) -> int:
+        """How many frames it looks at."""
+        ...
+
+    def fit(self, frames: Sequence[Frame]) -> None:
+        """Look at the first frames of a clip, in order; a clip that was seen before is passed."""
+        ...

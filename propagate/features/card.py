@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from propagate.features.hub import ResolvedModel
 
 
+COMMON_OPTIONS = frozenset(
+    ("short_side", "input_size", "seed", "device", "dtype", "compile", "batch_size", "memory")
+)
+"""The `ModelOptions` of every extractor that computes."""
+
+
 class Repository(NamedTuple):
     """A hub repository at one revision: a commit, or a branch or tag."""
 
@@ -113,7 +119,8 @@ class Family:
     Args:
         name: of the family.
         cards: its models that have a name.
-        options: the `ModelOptions` it understands, beside size, device and precision.
+        options: the `ModelOptions` that are its own.
+        common: those that it shares with others.
         matches: whether a folder or repository with these files is one of the family.
         select: the files to load, of those that are present; the second argument names the model
             in the error. Raises ModelError.
@@ -130,9 +137,15 @@ class Family:
     matches: Callable[[Collection[str]], bool]
     select: Callable[[Collection[str], str], Layout]
     load: Callable[[ModelCard, ResolvedModel, ModelOptions], FeatureExtractor]
+    common: frozenset[str] = COMMON_OPTIONS
     layers: Callable[[ResolvedModel], list[LayerInfo]] | None = None
     select_base: Callable[[Collection[str], str], Layout] | None = None
     knobs: Mapping[Task, ModelOptions] = field(default_factory=dict)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """All options it understands."""
+        return self.options | self.common
 
     def defaults(self, card: ModelCard, task: Task) -> ModelOptions:
         """The knobs of a task; those of propagation when there are none for it."""

@@ -187,13 +187,20 @@ def verify(model: ResolvedModel) -> None:
         # The cache links to blobs called after their SHA-256 (large files) or git's hash (small).
         if not _SHA256.fullmatch(path.name):
             continue
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = _sha256(path)
         if found != path.name:
             raise ModelError(
                 f"{model.folder / name} is damaged: its SHA-256 is {found[:12]}... and should be "
                 f"{path.name[:12]}...; delete {path} and download it again."
             )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _in_cache(folder: Path, repository: Repository, select: Select) -> ResolvedModel:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,17 +42,22 @@ class PCAExtractor:
         return f"{self._extractor.identity} pca={self._components}/{self._fit_frames}"
 
     @property
+    def fit_frames(self) -> int:
+        """How many frames components are fitted on."""
+        return self._fit_frames
+
+    @property
     def batch_size(self) -> int:
         """The extractor's."""
         return self._extractor.batch_size
 
-    def fit(self, frames: Iterable[Frame]) -> None:
+    def fit(self, frames: Sequence[Frame]) -> None:
         """Fit the components of the clip that `frames` begins, unless that was done.
 
         Raises:
             InputError: maps have fewer channels, or all frames fewer cells, than components.
         """
-        first = list(islice(frames, self._fit_frames))
+        first = frames[: self._fit_frames]
         if not first or first[0].source in self._bases:
             return
         cells = torch.cat([_cells(item) for frame in first for item in self._extract_one(frame)])
@@ -70,7 +74,7 @@ class PCAExtractor:
         A clip that was not fitted before is fitted on the first frames of this call.
         """
         for source in {frame.source: None for frame in frames}:
-            self.fit(frame for frame in frames if frame.source == source)
+            self.fit([frame for frame in frames if frame.source == source])
         maps = self._extractor.extract(frames)
         return [
             _project(item, *self._bases[frame.source])

@@ -13,18 +13,12 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from propagate.config import ModelOptions, Task
+from propagate.config import RIVAL_OPTIONS, ModelOptions, Task
 from propagate.errors import InputError, ModelError
 from propagate.features import families, hub
 from propagate.features.base import FeatureExtractor
 from propagate.features.card import Family, Layout, ModelCard
 from propagate.features.expression import Part, parse
-
-# What every extractor has, whatever its family.
-_COMMON = frozenset(
-    ("short_side", "input_size", "seed", "device", "dtype", "compile", "batch_size", "memory")
-)
-
 
 @cache
 def all_families() -> Mapping[str, Family]:
@@ -156,13 +150,13 @@ def create_extractor(
 
 
 def _load(part: Part, found: LocatedModel, options: ModelOptions, task: Task) -> FeatureExtractor:
-    known = found.family.options | _COMMON
+    known = found.family.known
     foreign = [name for name in part.options if name not in known]
     if foreign:
         raise _foreign(foreign, part.model)
     shared = options.given(*sorted(known))
     # An option in brackets overrules its namesake, and its rival, for this part.
-    for rivals in (("layer", "up_ft_index"), ("short_side", "input_size")):
+    for rivals in RIVAL_OPTIONS:
         if any(name in part.options for name in rivals):
             shared = {name: value for name, value in shared.items() if name not in rivals}
     own = ModelOptions(**{**shared, **part.options, "offline": options.offline})
@@ -181,9 +175,9 @@ def _compose(
 
 
 def _check_options(model: str, options: ModelOptions, located: list[LocatedModel]) -> None:
-    known = frozenset[str]().union(*(found.family.options for found in located))
-    specific = frozenset[str]().union(*(family.options for family in all_families().values()))
-    foreign = [name for name in sorted(specific - known) if options.given(name)]
+    known = frozenset[str]().union(*(found.family.known for found in located))
+    all_known = frozenset[str]().union(*(family.known for family in all_families().values()))
+    foreign = [name for name in sorted(all_known - known) if options.is_set(name)]
     if foreign:
         raise _foreign(foreign, model)
 

@@ -1,58 +1,16 @@
-"""The folder of one run: masks, overlay video, contact sheet, run.json, and how it is resumed."""
+"""The folder of one run: masks, overlay video, contact sheet and run.json."""
 
 from __future__ import annotations
 
-import json
-import platform
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
 
 from propagate.errors import OutputError
-from propagate.output.atomic import atomic_path, remove_leftovers
-
-Mode = Literal["new", "overwrite", "resume"]
-
-_REPORTED_PACKAGES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "opencv-python",
-    "decord2",
-    "av",
-    "numpy",
-)
+from propagate.output.atomic import remove_leftovers
+from propagate.output.record_folder import RecordFolder
 
 
-class RunFolder:
-    """Paths and the record (`run.json`) of one run.
-
-    Args:
-        path: the folder; made when missing.
-        config: everything that decides the result, JSON values only. A resumed run must have the
-            same.
-        mode: "new" refuses a folder that has anything in it, "overwrite" replaces what an earlier
-            run of this program wrote there (and nothing else), "resume" continues it.
-
-    Making the object only checks; `prepare` is the first to write.
-
-    Raises:
-        OutputError: as said under `mode`, or when `config` differs from the run to resume.
-    """
-
-    def __init__(self, path: Path, config: Mapping[str, Any], *, mode: Mode) -> None:
-        self.path = path
-        self._config = json.loads(json.dumps(config))
-        self._started: dict[str, Any] = {}
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{path} is a file; name a folder for the output.")
-        self._replaces = False
-        if mode == "resume" and self.record_path.exists():
-            self._started = self._resumable()
-        elif path.exists() and any(path.iterdir()):
-            self._check_replaceable(mode)
-            self._replaces = True
+class RunFolder(RecordFolder):
+    """Paths and the record (`run.json`) of one run; see `RecordFolder`."""
 
     def prepare(self) -> None:
         """Make the folder, without what an earlier run left there if it is to be replaced.
@@ -96,24 +54,6 @@ class RunFolder:
         """The context window of an unfinished run."""
         return self.path / "checkpoint.safetensors"
 
-    @property
-    def complete(self) -> bool:
-        """Whether the run that is resumed had already finished."""
-        return self._started.get("status") == "complete"
-
-    def check_same(self, name: str, value: str) -> None:
-        """Compare a fact that only the opened inputs tell with what the resumed run recorded.
-
-        Raises:
-            OutputError: naming both.
-        """
-        earlier = self._started.get(name, value)
-        if earlier != value:
-            raise OutputError(
-                f"The run in {self.path} can't be resumed: its {name} was {earlier} and is now "
-                f"{value}; start over with --overwrite."
-            )
-
     def mask_path(self, name: str) -> Path:
         """Where the mask of the frame called `name` goes, always inside the folder."""
         return self.masks / f"{Path(name).name}.png"
@@ -122,70 +62,11 @@ class RunFolder:
         """How many frames have a mask so far."""
         return sum(1 for _ in self.masks.glob("*.png"))
 
-    def write_record(self, status: Literal["running", "complete"], **facts: Any) -> None:
-        """Write `run.json` anew: status, configuration, versions and `facts`."""
-        record = {
-            "status": status,
-            "config": self._config,
-            "versions": _versions(),
-            **facts,
-        }
-        with atomic_path(self.record_path) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-    def _resumable(self) -> dict[str, Any]:
-        record = self._read_record()
-        earlier = record.get("config", {})
-        changed = [
-            f"{key} was {earlier.get(key)!r} and is now {self._config.get(key)!r}"
-            for key in sorted({*earlier, *self._config})
-            if earlier.get(key) != self._config.get(key)
-        ]
-        if changed:
-            raise OutputError(
-                f"The run in {self.path} can't be resumed with other settings "
-                f"({'; '.join(changed)}); use the same ones, or start over with --overwrite."
-            )
-        return record
-
-    def _read_record(self) -> dict[str, Any]:
-        try:
-            record = json.loads(self.record_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise OutputError(
-                f"{self.record_path} can't be read ({error}); start over with --overwrite."
-            ) from error
-        if not isinstance(record, dict):
-            raise OutputError(f"{self.record_path} is no run record; start over with --overwrite.")
-        return record
-
-    def _check_replaceable(self, mode: Mode) -> None:
-        if not self.record_path.exists():
-            raise OutputError(
-                f"{self.path} is not empty and holds no run of this program, so nothing in it is "
-                "touched; choose another folder."
-            )
-        if mode != "overwrite":
-            raise OutputError(
-                f"{self.path} already holds a run; continue it with --resume, replace it with "
-                "--overwrite, or choose another folder."
-            )
-
     def _remove_ours(self) -> None:
-        for item in (self.record_path, self.checkpoint, self.overlay, self.contact_sheet):
+        for item in (self.checkpoint, self.overlay, self.contact_sheet):
             item.unlink(missing_ok=True)
         if self.masks.is_dir():
             for mask in self.masks.glob("*.png"):
                 mask.unlink()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "propagate": _version("dift-propagate")}
-    return found | {name: _version(name) for name in _REPORTED_PACKAGES}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+        # Last, since without it the folder would be a stranger's.
+        self.record_path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Text conditions of each kind of pipeline, as its own pipeline class of diffusers encodes them.
 
-Text encoders are gone from memory when a function returns.
+Text encoders are gone from memory when a function returns. A pipeline's class is imported when it
+is needed: each brings much along, and some of that talks.
 """
 
 from __future__ import annotations
@@ -9,12 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import (
-    FluxPipeline,
-    PixArtAlphaPipeline,
-    StableDiffusion3Pipeline,
-    StableDiffusionXLPipeline,
-)
 from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -58,6 +53,8 @@ def encode_sdxl(files: ResolvedModel, prompt: str, dtype: torch.dtype) -> Condit
         InputError: the prompt is longer than the text encoders take.
     """
     del dtype
+    from diffusers import StableDiffusionXLPipeline
+
     pipeline = StableDiffusionXLPipeline(
         vae=None, unet=None, scheduler=None, **_two_clips(files, torch.float32)
     )
@@ -68,6 +65,8 @@ def encode_sdxl(files: ResolvedModel, prompt: str, dtype: torch.dtype) -> Condit
 
 def encode_sd3(files: ResolvedModel, prompt: str, dtype: torch.dtype) -> Conditions:
     """Stable Diffusion 3: two CLIPs beside T5."""
+    from diffusers import StableDiffusion3Pipeline
+
     pipeline = StableDiffusion3Pipeline(
         vae=None,
         transformer=None,
@@ -83,6 +82,8 @@ def encode_sd3(files: ResolvedModel, prompt: str, dtype: torch.dtype) -> Conditi
 
 def encode_flux(files: ResolvedModel, prompt: str, dtype: torch.dtype) -> Conditions:
     """Flux: T5, and CLIP's pooled output."""
+    from diffusers import FluxPipeline
+
     pipeline = FluxPipeline(
         vae=None,
         transformer=None,
@@ -97,6 +98,8 @@ def encode_flux(files: ResolvedModel, prompt: str, dtype: torch.dtype) -> Condit
 
 def encode_pixart(files: ResolvedModel, prompt: str, dtype: torch.dtype) -> Conditions:
     """PixArt: T5 with its mask."""
+    from diffusers import PixArtAlphaPipeline
+
     pipeline = PixArtAlphaPipeline(
         vae=None, transformer=None, scheduler=None, **_t5(files, "", dtype)
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from propagate.config import ModelOptions
-from propagate.features.card import Family, Layout, ModelCard
+from propagate.features.card import COMMON_OPTIONS, Family, Layout, ModelCard
 from propagate.features.expression import parse
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ FAMILY = Family(
     name="stored",
     cards=(),
     options=frozenset(),
+    # What is stored already can't be asked for in another way.
+    common=COMMON_OPTIONS - {"short_side", "input_size", "seed"},
     matches=_matches,
     select=_select,
     load=_load,

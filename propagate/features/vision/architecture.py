@@ -1,25 +1,17 @@
-"""Where a vision network has its numbered blocks, and what a layer that the user names is."""
+"""What a vision network is made of: its numbered blocks, tokens and grid."""
 
 from __future__ import annotations
 
-import inspect
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
-from propagate.errors import InputError, ModelError
 from propagate.types import Size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from jaxtyping import Float
     from torch import Tensor
-
-    from propagate.config import Facet
 
 # Transformers of one resolution, with the final norm that their features are published with: DIFT
 # and the models' own evaluations norm any block of DINO, DINOv2 and DINOv3, and none of OpenCLIP.
@@ -37,11 +29,6 @@ _COLUMNS = {
 # Networks of stages, each at half the resolution of the one before.
 _STAGES = ("swin", "swinv2", "convnext", "convnextv2", "resnet", "regnet", "dinov3_convnext")
 _SPECIAL_TOKENS = ("cls_token", "class_embedding", "distillation_token")
-_PROJECTIONS = {
-    "query": ("q_proj", "query"),
-    "key": ("k_proj", "key"),
-    "value": ("v_proj", "value"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +61,17 @@ class Architecture:
         """The finest grid that has tokens, for an input of `size` pixels."""
         return Size(size.height // self.patch, size.width // self.patch)
 
+    def is_map(self, data: Float[Tensor, "b c gh gw"], *, images: int, size: Size) -> bool:
+        """Whether `data` is a map of each of some images, and not of windows or channels last.
 
-@dataclass(frozen=True)
-class Layer:
-    """One map to take.
-
-    Args:
-        module: whose output it is.
-        normed: whether the final norm is applied to it.
-    """
-
-    module: str
-    normed: bool
+        A cell of a map is as many pixels wide as high, but for how the sides are rounded.
+        """
+        number, _, rows, columns = data.shape
+        if rows == columns == 1 and max(size) > self.multiple:
+            return False  # pooled
+        fewest = max(size.height / (rows + 1), size.width / (columns + 1))
+        most = min(size.height / max(rows - 1, 0.1), size.width / max(columns - 1, 0.1))
+        return number == images and fewest < most
 
 
 def describe(network: nn.Module) -> Architecture:
@@ -115,91 +101,6 @@ def describe(network: nn.Module) -> Architecture:
     )
 
 
-def see(network: nn.Module, pixels: Float[Tensor, "b 3 h w"]) -> object:
-    """Call a network of transformers on images, of another size than it was trained with too."""
-    # Some take other sizes than they were trained with only when told so.
-    interpolates = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
-    return network(pixels, **({"interpolate_pos_encoding": True} if interpolates else {}))
-
-
-def choose_layers(
-    network: nn.Module, architecture: Architecture, text: str | None, facet: Facet
-) -> list[Layer]:
-    """The layers that `--layer` and `--facet` ask for.
-
-    Args:
-        network: whose layers they are.
-        architecture: of the network.
-        text: numbers of blocks from 0 or names of modules, joined by "+"; None is the last block,
-            of networks of stages the last stage but one.
-        facet: what is taken of numbered blocks.
-
-    Raises:
-        InputError: there is no such block, or no such facet of it.
-    """
-    if text is None:
-        text = _default(architecture)
-    parts = [part.strip() for part in text.split("+")]
-    layers = [_layer(network, architecture, part, facet) for part in parts]
-    if len({layer.module for layer in layers}) < len(layers):
-        raise InputError(f"layer is {text!r}, which has one of them twice; name each once.")
-    return layers
-
-
-def _layer(network: nn.Module, architecture: Architecture, text: str, facet: Facet) -> Layer:
-    numbered = text.removeprefix("-").isdecimal()
-    if not numbered and facet != "token":
-        raise InputError(
-            f"facet is {facet!r} and layer {text!r} is no number of a block; give a number, or "
-            "the projection's own name with facet 'token'."
-        )
-    if not numbered:
-        return Layer(text, normed=False)
-    block = _numbered(architecture, text)
-    if facet == "token":
-        return Layer(block, normed=architecture.norm is not None)
-    return Layer(_projection(network, architecture, block, facet), normed=False)
-
-
-def _default(architecture: Architecture) -> str:
-    if not architecture.blocks:
-        raise InputError(
-            f"No layer is known to be good in a {architecture.kind}; give one with --layer, by a "
-            "name that `propagate models layers` shows."
-        )
-    last = len(architecture.blocks) - 1
-    return str(max(last - 1, 0) if architecture.staged else last)
-
-
-def _numbered(architecture: Architecture, text: str) -> str:
-    if not architecture.blocks:
-        raise InputError(
-            f"layer is {text!r}, and the blocks of a {architecture.kind} have no numbers here; "
-            "give a name that `propagate models layers` shows."
-        )
-    if not 0 <= int(text) < len(architecture.blocks):
-        what = "stage" if architecture.staged else "block"
-        raise InputError(
-            f"layer is {text!r}; this {architecture.kind} has {what}s 0 to "
-            f"{len(architecture.blocks) - 1}."
-        )
-    return architecture.blocks[int(text)]
-
-
-def _projection(network: nn.Module, architecture: Architecture, block: str, facet: Facet) -> str:
-    found = [
-        name
-        for name, _ in network.get_submodule(block).named_modules()
-        if name.rsplit(".", 1)[-1] in _PROJECTIONS[facet]
-    ]
-    if architecture.staged or len(found) != 1:
-        raise InputError(
-            f"facet is {facet!r}, and a {architecture.kind} has no {facet} of a whole image; use "
-            "facet 'token'."
-        )
-    return f"{block}.{found[0]}"
-
-
 def _stages(network: nn.Module, count: int) -> tuple[str, ...]:
     """Modules whose output is a stage's at its own resolution."""
     names = []
@@ -221,35 +122,14 @@ def _list_of(network: nn.Module, count: int) -> tuple[str, ...]:
 def _special_tokens(network: nn.Module) -> int:
     tokens = 0
     for name, weight in network.named_parameters():
-        last = name.rsplit(".", 1)[-1]
+        parent, _, last = name.rpartition(".")
+        if "embed" not in parent:
+            continue  # of a head that comes after the blocks
         if last in _SPECIAL_TOKENS:
             tokens += 1
         elif last == "register_tokens":
             tokens += weight.shape[-2]
     return tokens
-
-
-@contextmanager
-def needing_no_more(name: str) -> Iterator[None]:
-    """For the first call of a network that may want more than an image.
-
-    Raises:
-        ModelError: naming the model, instead of whatever the network raises then.
-    """
-    try:
-        yield
-    except (InputError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # what a network lacks shows anywhere inside
-        raise ModelError(
-            f"{name} can't be run on an image alone ({first_line(error)}); choose a model that can."
-        ) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says at first, with its type."""
-    lines = str(error).strip().splitlines() or ["no reason given"]
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}"
 
 
 def _native_size(config: Any) -> Size:

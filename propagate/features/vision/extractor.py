@@ -16,13 +16,9 @@ from propagate.features.device import dtype_name, resolve_device, resolve_dtype
 from propagate.features.fusion import fuse
 from propagate.features.sizing import input_size
 from propagate.features.tap import Tap, compile_blocks
-from propagate.features.vision.architecture import (
-    choose_layers,
-    describe,
-    first_line,
-    needing_no_more,
-    see,
-)
+from propagate.features.vision.architecture import describe
+from propagate.features.vision.calling import first_line, giving_up_blocks, needing_no_more, see
+from propagate.features.vision.choice import choose_layers
 from propagate.features.vision.loading import load_network, read_normalisation
 from propagate.features.vision.sizes import LongSideSize
 from propagate.geometry import resize_rgb
@@ -162,7 +158,7 @@ class VisionExtractor:
         size = Size(inputs.shape[2], inputs.shape[3])
         maps = self._tap(run, self._architecture.grid(size))
         for layer, data in zip(self._layers, maps, strict=True):
-            if len(data) != len(inputs) or not self._covers(data, size):
+            if not self._architecture.is_map(data, images=len(inputs), size=size):
                 raise InputError(
                     f"Layer {layer.module!r} gives {list(data.shape)} for {len(inputs)} image(s) "
                     f"of {size}, which is no map of each; choose another from `propagate models "
@@ -186,15 +182,6 @@ class VisionExtractor:
                 f"size, such as the {self._architecture.native} it was trained with."
             ) from error
 
-    def _covers(self, data: Float[Tensor, "b c gh gw"], size: Size) -> bool:
-        """Whether cells are as many pixels wide as high, but for how sides are rounded."""
-        _, _, rows, columns = data.shape
-        if rows == columns == 1 and max(size) > self._architecture.multiple:
-            return False  # pooled
-        fewest = max(size.height / (rows + 1), size.width / (columns + 1))
-        most = min(size.height / max(rows - 1, 0.1), size.width / max(columns - 1, 0.1))
-        return fewest < most
-
     def _one_map(self, layers: Sequence[Tensor], frame: Frame) -> Float[Tensor, "c gh gw"]:
         data = layers[0] if len(layers) == 1 else fuse([(layer, 1.0) for layer in layers])
         if not torch.isfinite(data).all():
@@ -215,7 +202,7 @@ class VisionExtractor:
         def run() -> object:
             return see(self._network, image)
 
-        with needing_no_more(self._name), _giving_up_blocks(self._network):
+        with needing_no_more(self._name), giving_up_blocks(self._network):
             self._tap.prune(run, shape.grid(size))
         growth = activation_growth(self._network, lambda: self._checked(run, image), image.numel())
         return Batches(
@@ -238,29 +225,6 @@ def _sizes(options: ModelOptions, architecture: Architecture, *, dino: bool) -> 
     if dino:
         return LongSideSize(short_side=size.short_side, multiple=size.multiple, exact=size.exact)
     return size
-
-
-@contextmanager
-def _giving_up_blocks(network: nn.Module) -> Iterator[None]:
-    """Give up the blocks of each list that the enclosed pass uses in part, wherever it lies.
-
-    `Tap.prune` leaves what is inside of a module that runs; the items of a list of which some are
-    called are blocks, so those that are not called are not used.
-    """
-    ran: set[nn.Module] = set()
-    handles = [
-        module.register_forward_pre_hook(lambda module, _: ran.add(module))
-        for module in network.modules()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-    for blocks in list(network.modules()):
-        if isinstance(blocks, nn.ModuleList) and any(block in ran for block in blocks):
-            for index, block in enumerate(blocks):
-                blocks[index] = block if block in ran else nn.Identity()
 
 
 def _compile(network: nn.Module, architecture: Architecture, layers: Sequence[str]) -> None:

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from propagate.features.tap import list_layers
-from propagate.features.vision.architecture import describe, needing_no_more, see
+from propagate.features.tap import Tap, list_layers
+from propagate.features.vision.architecture import describe
+from propagate.features.vision.calling import needing_no_more, see
 from propagate.features.vision.loading import empty_network
 from propagate.types import Size
 
 if TYPE_CHECKING:
     from propagate.features.card import LayerInfo
     from propagate.features.hub import ResolvedModel
+    from propagate.features.vision.architecture import Architecture
 
 _LISTED = 224  # about the height of the image that they are found with
 
@@ -26,21 +28,26 @@ def vision_layers(files: ResolvedModel) -> list[LayerInfo]:
     """
     network = empty_network(files)
     architecture = describe(network)
-    size = architecture.native
-    if architecture.blocks:
-        step = architecture.multiple
-        height = max(_LISTED // step * step, 2 * step, architecture.least)
-        size = Size(height, height + step)
+    size = _listed_size(architecture)
+    grid, prefix = architecture.grid(size), architecture.prefix
     image = torch.zeros(1, 3, *size, device="meta")
+
+    def run() -> object:
+        return see(network, image)
+
     with torch.no_grad(), needing_no_more(files.name):
-        found = list_layers(
-            network,
-            lambda: see(network, image),
-            architecture.grid(size),
-            prefix=architecture.prefix,
-            pixels_per_unit=architecture.patch,
-        )
-    # Attention in the stages of Swin is computed in windows, which are no maps of the image, and
-    # one cell for the whole image is no map either.
-    windows = ".attention" if architecture.staged else "\0"
-    return [info for info in found if windows not in info.name and info.stride < size.width]
+        found = list_layers(network, run, grid, prefix=prefix, pixels_per_unit=architecture.patch)
+        maps = Tap(network, [info.name for info in found], prefix=prefix)(run, grid)
+    return [
+        info
+        for info, data in zip(found, maps, strict=True)
+        if architecture.is_map(data, images=1, size=size)
+    ]
+
+
+def _listed_size(architecture: Architecture) -> Size:
+    if not architecture.blocks:
+        return architecture.native
+    step = architecture.multiple
+    height = max(_LISTED // step * step, 2 * step, architecture.least)
+    return Size(height, height + step)

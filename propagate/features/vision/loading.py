@@ -21,7 +21,7 @@ from transformers.image_utils import (
 
 from propagate.errors import ModelError
 from propagate.features.quiet import quiet_libraries
-from propagate.features.vision.architecture import first_line
+from propagate.features.vision.calling import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

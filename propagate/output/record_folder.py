@@ -1,0 +1,148 @@
+"""A folder that one job writes and may continue, with a JSON record of what decides its content."""
+
+from __future__ import annotations
+
+import json
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from propagate.errors import OutputError
+from propagate.output.atomic import atomic_path
+
+Mode = Literal["new", "overwrite", "resume"]
+
+_REPORTED_PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "opencv-python",
+    "decord2",
+    "av",
+    "numpy",
+)
+
+
+class RecordFolder(ABC):
+    """Checks and the record of one job's folder.
+
+    Args:
+        path: the folder; made when missing.
+        config: everything that decides the result, JSON values only. A resumed job must have the
+            same.
+        mode: "new" refuses a folder that has anything in it, "overwrite" replaces what an earlier
+            job of this kind wrote there (and nothing else), "resume" continues it.
+
+    Making the object only checks; `prepare` is the first to write.
+
+    Raises:
+        OutputError: as said under `mode`, or when `config` differs from the job to resume.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], *, mode: Mode) -> None:
+        self.path = path
+        self._config = json.loads(json.dumps(config))
+        self._started: dict[str, Any] = {}
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is a file; name a folder for the output.")
+        self._replaces = False
+        if mode == "resume" and self.record_path.exists():
+            self._started = self._resumable()
+        elif path.exists() and any(path.iterdir()):
+            self._check_replaceable(mode)
+            self._replaces = True
+
+    @property
+    @abstractmethod
+    def record_path(self) -> Path:
+        """The resolved configuration and what came of it; marks the folder as ours."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make the folder, without what an earlier job left there if it is to be replaced.
+
+        Raises:
+            OutputError: the folder can't be made.
+        """
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run that is resumed had already finished."""
+        return self._started.get("status") == "complete"
+
+    def check_same(self, name: str, value: str) -> None:
+        """Compare a fact that only the opened inputs tell with what the resumed run recorded.
+
+        Raises:
+            OutputError: naming both.
+        """
+        earlier = self._started.get(name, value)
+        if earlier != value:
+            raise OutputError(
+                f"The run in {self.path} can't be resumed: its {name} was {earlier} and is now "
+                f"{value}; start over with --overwrite."
+            )
+
+    def write_record(self, status: Literal["running", "complete"], **facts: Any) -> None:
+        """Write `run.json` anew: status, configuration, versions and `facts`."""
+        record = {
+            "status": status,
+            "config": self._config,
+            "versions": _versions(),
+            **facts,
+        }
+        with atomic_path(self.record_path) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    def _resumable(self) -> dict[str, Any]:
+        record = self._read_record()
+        earlier = record.get("config", {})
+        changed = [
+            f"{key} was {earlier.get(key)!r} and is now {self._config.get(key)!r}"
+            for key in sorted({*earlier, *self._config})
+            if earlier.get(key) != self._config.get(key)
+        ]
+        if changed:
+            raise OutputError(
+                f"The run in {self.path} can't be resumed with other settings "
+                f"({'; '.join(changed)}); use the same ones, or start over with --overwrite."
+            )
+        return record
+
+    def _read_record(self) -> dict[str, Any]:
+        try:
+            record = json.loads(self.record_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"{self.record_path} can't be read ({error}); start over with --overwrite."
+            ) from error
+        if not isinstance(record, dict):
+            raise OutputError(f"{self.record_path} is no run record; start over with --overwrite.")
+        return record
+
+    def _check_replaceable(self, mode: Mode) -> None:
+        if not self.record_path.exists():
+            raise OutputError(
+                f"{self.path} is not empty and holds no run of this program, so nothing in it is "
+                "touched; choose another folder."
+            )
+        if mode != "overwrite":
+            raise OutputError(
+                f"{self.path} already holds a run; continue it with --resume, replace it with "
+                "--overwrite, or choose another folder."
+            )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "propagate": _version("dift-propagate")}
+    return found | {name: _version(name) for name in _REPORTED_PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,1 @@
+"""Ablations: every combination of some knobs, scored on a data set, resumable."""

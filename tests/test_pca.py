@@ -1,0 +1,108 @@
+"""Principal components of features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from propagate.config import ModelOptions, VideoSettings
+from propagate.errors import InputError
+from propagate.features.base import FeatureExtractor, FittedExtractor
+from propagate.features.pca import PCAExtractor, principal_components
+from propagate.features.registry import create_extractor
+from propagate.pipeline import VideoPropagator
+from propagate.types import FeatureMap, Frame, Masks
+from tests.test_propagation import Watched
+
+
+class Given:
+    """An extractor of given maps."""
+
+    identity, batch_size = "given", 1
+
+    def __init__(self, *maps: torch.Tensor) -> None:
+        self.maps, self.asked = maps, []
+
+    def extract(self, frames):
+        self.asked += [frame.index for frame in frames]
+        return [FeatureMap(self.maps[f.index % len(self.maps)], f.size, f.size) for f in frames]
+
+
+def frame(index: int = 0, source: str = "clip") -> Frame:
+    return Frame(source, index, np.zeros((8, 8, 3), np.uint8), 0.0, f"{index}")
+
+
+def random_map(seed: int, channels: int = 6) -> torch.Tensor:
+    return torch.randn(channels, 5, 7, generator=torch.Generator().manual_seed(seed))
+
+
+def test_components_are_those_of_the_singular_values():
+    cells = random_map(0).flatten(1).T * torch.tensor([5.0, 4, 3, 2, 1, 0.5])
+    mean, basis = principal_components(cells, 3)
+    _, _, right = torch.linalg.svd(cells - cells.mean(0), full_matrices=False)
+    torch.testing.assert_close(mean, cells.mean(0))
+    cosines = (basis * right[:3].T).sum(0).abs()
+    torch.testing.assert_close(cosines, torch.ones(3))
+    assert (basis.gather(0, basis.abs().argmax(0, keepdim=True)) > 0).all()
+
+
+def test_all_components_keep_distances():
+    extractor = PCAExtractor(Given(random_map(0)), 6)
+    (result,) = extractor.extract([frame()])
+    unit = torch.nn.functional.normalize(random_map(0), dim=0).flatten(1)
+    torch.testing.assert_close(
+        torch.cdist(result.data.flatten(1).T, result.data.flatten(1).T),
+        torch.cdist(unit.T, unit.T),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def test_components_come_from_the_first_frames_alone():
+    maps = [random_map(seed) for seed in range(9)]
+    first = PCAExtractor(Given(*maps), 3, fit_frames=2)
+    first.fit([frame(i) for i in range(9)])
+    later = first.extract([frame(8)])[0].data
+    inner = Given(*maps)
+    other = PCAExtractor(inner, 3, fit_frames=2)
+    other.fit([frame(0), frame(1)])
+    assert inner.asked == [0, 1]
+    assert torch.equal(other.extract([frame(8)])[0].data, later)
+    other.fit([frame(5)])
+    assert inner.asked == [0, 1, 8]
+
+
+def test_each_clip_has_its_own_components():
+    extractor = PCAExtractor(Given(random_map(0), random_map(1)), 2, fit_frames=1)
+    alone = extractor.extract([frame(0, "a")])[0].data
+    extractor.extract([frame(1, "b")])
+    assert torch.equal(extractor.extract([frame(0, "a")])[0].data, alone)
+    both = extractor.extract([frame(0, "a"), frame(1, "b")])
+    assert torch.equal(both[0].data, alone)
+
+
+@pytest.mark.parametrize("components", [7, 36])
+def test_too_many_components(components):
+    with pytest.raises(
+        InputError, match=f"pca is {components}, and 35 cells of 6 channels have at"
+    ):
+        PCAExtractor(Given(random_map(0)), components).extract([frame()])
+
+
+def test_it_is_an_extractor_that_is_fitted():
+    extractor = create_extractor("efficientnet-lite0", ModelOptions(pca=16, short_side=96))
+    assert isinstance(extractor, FeatureExtractor)
+    assert isinstance(extractor, FittedExtractor)
+    assert extractor.identity.endswith("pca=16/4")
+    assert not isinstance(Given(random_map(0)), FittedExtractor)
+
+
+def test_a_clip_is_fitted_before_it_is_propagated():
+    inner = Given(*(random_map(seed) for seed in range(6)))
+    masks = Masks(np.eye(64, 96, dtype=np.uint8))
+    extractor = PCAExtractor(inner, 3, fit_frames=2)
+    settings = VideoSettings(precision="fp32")
+    clip = Watched(6)
+    list(VideoPropagator(clip, masks, extractor=extractor, settings=settings, device="cpu"))
+    assert inner.asked == [0, 1, 0, 1, 2, 3, 4, 5]

@@ -469,6 +469,14 @@ def test_safetensors_come_before_pickles(vit):
     extractor(vit)
 
 
+def test_half_precision_files_serve_where_there_are_no_others(vit, folders):
+    weights = {name: weight.half() for name, weight in load_file(vit / "model.safetensors").items()}
+    save_file(weights, vit / "model.fp16.safetensors", {"format": "pt"})
+    assert files_of(vit).layout.files[-1] == "model.safetensors"
+    (vit / "model.safetensors").unlink()
+    assert 0 < (features(vit) - features(folders["vit"])).abs().max() < 0.01
+
+
 def test_shards_are_put_together(folders, tmp_path):
     with quiet_libraries():
         network = transformers.ViTModel.from_pretrained(folders["vit"])

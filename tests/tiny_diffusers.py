@@ -18,6 +18,7 @@ from diffusers import (
     UNet2DConditionModel,
     UNet2DModel,
 )
+from sentencepiece import SentencePieceTrainer
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 from transformers import (
@@ -111,7 +112,7 @@ def save_tiny_flux(folder: Path, *, guidance: bool = True) -> Path:
 def save_tiny_pixart(folder: Path, *, sized: bool = False) -> Path:
     """T5 and a DiT with cross-attention; `sized` ones are told the image's size."""
     with seeded():
-        save_t5(folder, "")
+        save_t5(folder, "", pieces=True)
         save_vae(folder)
         PixArtTransformer2DModel(
             sample_size=128 if sized else 16,
@@ -212,17 +213,37 @@ def save_clip(folder: Path, suffix: str, kind: type) -> None:
     kind(config).save_pretrained(folder / f"text_encoder{suffix}")
 
 
-def save_t5(folder: Path, suffix: str) -> None:
-    """A T5 encoder with a tokenizer of single letters."""
-    pieces = ["<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz ,."]
-    config = T5Config(
-        vocab_size=len(pieces), d_model=T5_WIDTH, d_kv=8, d_ff=32, num_layers=2, num_heads=2
-    )
-    T5EncoderModel(config).save_pretrained(folder / f"text_encoder{suffix}")
+def save_t5(folder: Path, suffix: str, *, pieces: bool = False) -> None:
+    """A T5 encoder with a tokenizer: of single letters, or in sentencepiece's format."""
     target = folder / f"tokenizer{suffix}"
     target.mkdir(parents=True)
-    model = Unigram([(piece, -float(rank)) for rank, piece in enumerate(pieces)], unk_id=2)
-    Tokenizer(model).save(str(target / "tokenizer.json"))
+    count = _save_pieces(target) if pieces else _save_letters(target)
+    config = T5Config(
+        vocab_size=count, d_model=T5_WIDTH, d_kv=8, d_ff=32, num_layers=2, num_heads=2
+    )
+    T5EncoderModel(config).save_pretrained(folder / f"text_encoder{suffix}")
     names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "extra_ids": 0}
     text = json.dumps({**names, "tokenizer_class": "T5Tokenizer", "model_max_length": 512})
     (target / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+
+def _save_letters(target: Path) -> int:
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz ,."]
+    model = Unigram([(piece, -float(rank)) for rank, piece in enumerate(pieces)], unk_id=2)
+    Tokenizer(model).save(str(target / "tokenizer.json"))
+    return len(pieces)
+
+
+def _save_pieces(target: Path) -> int:
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(["a brown cow grazes", "the quick dog jumps over a fox"] * 20),
+        model_prefix=str(target / "spiece"),
+        vocab_size=30,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    (target / "spiece.vocab").unlink()
+    return 30

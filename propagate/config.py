@@ -159,6 +159,8 @@ class ModelOptions:
         for rivals in RIVAL_OPTIONS:
             if self.given(*rivals):
                 names = [name for name in names if name not in rivals]
+        if self.given("layer", "up_ft_index"):
+            names = [name for name in names if name != "facet"]
         unset = [name for name in names if not self.is_set(name)]
         return replace(self, **{name: getattr(defaults, name) for name in unset})
 

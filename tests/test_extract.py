@@ -360,7 +360,9 @@ def test_overwrite_removes_our_own_files_only(
 def test_a_foreign_folder_is_left_alone(clip: Path, tmp_path: Path, counting: Counting) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     for mode in ("new", "resume", "overwrite"):
-        with pytest.raises(OutputError, match="is not empty and holds no run of this program"):
+        with pytest.raises(
+            OutputError, match="is not empty and holds no extraction of this program"
+        ):
             job(clip, tmp_path, mode=mode)
     assert contents(tmp_path) == {"thesis.txt": b"precious"}
 

@@ -111,7 +111,9 @@ def test_identity_tells_settings_apart() -> None:
 
 
 def test_diffusion_options_do_not_fit_the_embedded_model() -> None:
-    with pytest.raises(InputError, match=r"ensemble_size, t set for efficientnet-lite0, which has no such option"):
+    with pytest.raises(
+        InputError, match=r"ensemble_size, t set for efficientnet-lite0, which has no such option"
+    ):
         create_extractor("efficientnet-lite0", ModelOptions(t=51, ensemble_size=4))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import propagate
 
-HEAVY = ("torch", "diffusers", "transformers", "decord", "av", "cv2", "scipy", "PIL")
+HEAVY = ("torch", "diffusers", "transformers", "decord", "av", "cv2", "scipy", "PIL", "matplotlib")
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,12 @@ HEAVY = ("torch", "diffusers", "transformers", "decord", "av", "cv2", "scipy", "
         "program(['run', '--help'], standalone_mode=False)",
         "from propagate.commands.main import program;"
         "program(['eval', 'davis', '--help'], standalone_mode=False)",
+        "from propagate.commands.main import program;"
+        "program(['sweep', 'davis', '--help'], standalone_mode=False)",
+        "from propagate.commands.main import program;"
+        "program(['extract', '--help'], standalone_mode=False)",
+        "from propagate.commands.main import program;"
+        "program(['models', 'list'], standalone_mode=False)",
     ],
 )
 def test_no_heavy_import(statement: str) -> None:

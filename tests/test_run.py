@@ -197,7 +197,7 @@ def test_resume_refuses_other_settings(capsys: pytest.CaptureFixture[str], finis
     code, _, err = call(capsys, *inputs, "--topk", "9")
     assert code == 1
     assert "can't be resumed with other settings" in err
-    assert "'topk': 9" in err
+    assert "topk was 5 and is now 9" in err
 
 
 def test_resuming_a_complete_run_does_nothing(

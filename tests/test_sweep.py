@@ -210,9 +210,9 @@ def test_a_grid_has_the_numbers_of_single_evaluations(
     assert record["best"] == best["knobs"]
     (marked,) = (line for line in out.splitlines() if line.endswith("best"))
     assert marked.split()[:3] == [*map(str, best["knobs"].values()), f"{best['scores']['J&F']:.1f}"]
-    assert record["fixed"]["short_side"] == 96
-    assert "topk" not in record["fixed"]
-    assert list(record["data"]["sequences"]) == ["disc", "back"]
+    assert record["config"]["fixed"]["short_side"] == 96
+    assert "topk" not in record["config"]["fixed"]
+    assert list(record["config"]["data"]["sequences"]) == ["disc", "back"]
     with Image.open(folder / "heatmap.png") as image:
         assert image.format == "PNG"
 
@@ -399,7 +399,7 @@ def test_values_can_be_added(capsys: pytest.CaptureFixture[str], davis: Path, co
     [
         (
             ("--sequence", "disc", "--over", "topk=1,5", "--temperature", "0.2"),
-            "can't be resumed with other fixed settings or data (fixed.temperature was 0.1 and is "
+            "can't be resumed with other settings (fixed.temperature was 0.1 and is "
             "now 0.2); use the same ones, or start over with --overwrite.",
         ),
         (("--over", "topk=1,5"), "(data.sequences.back was None and is now '"),

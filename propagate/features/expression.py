@@ -47,8 +47,8 @@ def _part(text: str, expression: str) -> Part:
     match = _PART.fullmatch(text)
     if match is None:
         raise InputError(
-            f"{text!r} in model {expression!r} can't be read; write models as `name`, `name:weight` "
-            "or `name[option=value,...]:weight`, joined by +."
+            f"{text!r} in model {expression!r} can't be read; write models as `name`, "
+            "`name:weight` or `name[option=value,...]:weight`, joined by +."
         )
     weight = _weight(match["weight"], text)
     options = dict(_option(item, text) for item in (match["options"] or "").split(",") if item)

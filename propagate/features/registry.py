@@ -20,6 +20,7 @@ from propagate.features.base import FeatureExtractor
 from propagate.features.card import Family, Layout, ModelCard
 from propagate.features.expression import Part, parse
 
+
 @cache
 def all_families() -> Mapping[str, Family]:
     """The families by name, in the order of their files."""

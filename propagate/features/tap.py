@@ -77,7 +77,7 @@ class Tap:
         """Give up all modules that come after the last layer, to free their memory.
 
         They are those that one pass does not reach. What lies inside a module that runs stays,
-        since it may be used without being called.
+        since it may be used without being called; but for blocks in a list whose others run.
         """
         ran: set[nn.Module] = set()
         handles = [
@@ -120,15 +120,19 @@ def _tops(modules: dict[str, nn.Module]) -> list[str]:
     return [name for name in modules if name and "." not in name]
 
 
-def _drop_unused(module: nn.Module, ran: set[nn.Module]) -> None:
-    for name, child in list(module.named_children()):
-        if child in ran:
-            continue
-        # A list of blocks never runs itself; some of its items may.
-        if any(part in ran for part in child.modules()):
-            _drop_unused(child, ran)
-        elif any(True for _ in child.parameters()):
-            setattr(module, name, nn.Identity())
+def _drop_unused(network: nn.Module, ran: set[nn.Module]) -> None:
+    for module in [
+        part for part in network.modules() if part is network or _runs_in_part(part, ran)
+    ]:
+        for name, child in list(module.named_children()):
+            # A list of blocks never runs itself; some of its items may.
+            idle = not any(part in ran for part in child.modules())
+            if idle and any(True for _ in child.parameters()):
+                setattr(module, name, nn.Identity())
+
+
+def _runs_in_part(module: nn.Module, ran: set[nn.Module]) -> bool:
+    return isinstance(module, nn.ModuleList) and any(item in ran for item in module)
 
 
 def _map_of(output: Any, size: Size, prefix: int, name: str) -> Float[Tensor, "b c gh gw"]:

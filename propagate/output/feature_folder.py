@@ -20,6 +20,8 @@ class FeatureFolder(RecordFolder):
     Arguments and errors are those of `RecordFolder`.
     """
 
+    job = "extraction"
+
     def __init__(self, path: Path, config: Mapping[str, Any], *, mode: Mode) -> None:
         super().__init__(path, config, mode=mode)
         try:
@@ -56,7 +58,7 @@ class FeatureFolder(RecordFolder):
             clip = StoredClip(folder=_free_name(path, taken), path=path, source=source)
         if clip.source != source:
             raise OutputError(
-                f"The extraction in {self.path} can't be resumed: its clip was {clip.source} and "
+                f"The {self.job} in {self.path} can't be resumed: its clip was {clip.source} and "
                 f"is now {source}; start over with --overwrite."
             )
         self._clips[path] = replace(clip, complete=False)

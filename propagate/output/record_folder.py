@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from propagate.errors import OutputError
 from propagate.output.atomic import atomic_path
 
 Mode = Literal["new", "overwrite", "resume"]
+
+_NAMED = 3  # differences that a message names
 
 _REPORTED_PACKAGES = (
     "torch",
@@ -27,7 +29,7 @@ _REPORTED_PACKAGES = (
 
 
 class RecordFolder(ABC):
-    """Checks and the record of one job's folder.
+    """Checks and the record of one job's folder; `job` is what messages call it.
 
     Args:
         path: the folder; made when missing.
@@ -41,6 +43,8 @@ class RecordFolder(ABC):
     Raises:
         OutputError: as said under `mode`, or when `config` differs from the job to resume.
     """
+
+    job: ClassVar[str] = "run"
 
     def __init__(self, path: Path, config: Mapping[str, Any], *, mode: Mode) -> None:
         self.path = path
@@ -70,11 +74,11 @@ class RecordFolder(ABC):
 
     @property
     def complete(self) -> bool:
-        """Whether the run that is resumed had already finished."""
+        """Whether the job that is resumed had already finished."""
         return self._started.get("status") == "complete"
 
     def check_same(self, name: str, value: str) -> None:
-        """Compare a fact that only the opened inputs tell with what the resumed run recorded.
+        """Compare a fact that only the opened inputs tell with what the resumed job recorded.
 
         Raises:
             OutputError: naming both.
@@ -82,33 +86,31 @@ class RecordFolder(ABC):
         earlier = self._started.get(name, value)
         if earlier != value:
             raise OutputError(
-                f"The run in {self.path} can't be resumed: its {name} was {earlier} and is now "
+                f"The {self.job} in {self.path} can't be resumed: its {name} was {earlier} and is now "
                 f"{value}; start over with --overwrite."
             )
 
-    def write_record(self, status: Literal["running", "complete"], **facts: Any) -> None:
-        """Write `run.json` anew: status, configuration, versions and `facts`."""
-        record = {
-            "status": status,
-            "config": self._config,
-            "versions": _versions(),
-            **facts,
-        }
+    def write_record(self, status: Literal["running", "complete"], **facts: Any) -> dict[str, Any]:
+        """Write the record anew, and return it: status, configuration, versions and `facts`."""
+        record = {"status": status, "config": self._config, "versions": _versions(), **facts}
         with atomic_path(self.record_path) as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        return record
 
     def _resumable(self) -> dict[str, Any]:
         record = self._read_record()
-        earlier = record.get("config", {})
+        earlier, now = (dict(_flat(config)) for config in (record["config"], self._config))
         changed = [
-            f"{key} was {earlier.get(key)!r} and is now {self._config.get(key)!r}"
-            for key in sorted({*earlier, *self._config})
-            if earlier.get(key) != self._config.get(key)
+            f"{name} was {earlier.get(name)!r} and is now {now.get(name)!r}"
+            for name in sorted({*earlier, *now})
+            if earlier.get(name) != now.get(name)
         ]
         if changed:
+            more = f"; and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
             raise OutputError(
-                f"The run in {self.path} can't be resumed with other settings "
-                f"({'; '.join(changed)}); use the same ones, or start over with --overwrite."
+                f"The {self.job} in {self.path} can't be resumed with other settings "
+                f"({'; '.join(changed[:_NAMED])}{more}); use the same ones, or start over with "
+                "--overwrite."
             )
         return record
 
@@ -119,21 +121,33 @@ class RecordFolder(ABC):
             raise OutputError(
                 f"{self.record_path} can't be read ({error}); start over with --overwrite."
             ) from error
-        if not isinstance(record, dict):
-            raise OutputError(f"{self.record_path} is no run record; start over with --overwrite.")
+        if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+            raise OutputError(
+                f"{self.record_path} is not the record of a {self.job}; start over with "
+                "--overwrite."
+            )
         return record
 
     def _check_replaceable(self, mode: Mode) -> None:
         if not self.record_path.exists():
             raise OutputError(
-                f"{self.path} is not empty and holds no run of this program, so nothing in it is "
+                f"{self.path} is not empty and holds no {self.job} of this program, so nothing in it is "
                 "touched; choose another folder."
             )
         if mode != "overwrite":
             raise OutputError(
-                f"{self.path} already holds a run; continue it with --resume, replace it with "
+                f"{self.path} already holds a {self.job}; continue it with --resume, replace it with "
                 "--overwrite, or choose another folder."
             )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as dotted names."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _versions() -> dict[str, str]:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import os
-import platform
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from propagate.errors import OutputError
 from propagate.output.atomic import atomic_path, remove_leftovers
+from propagate.output.record_folder import Mode, RecordFolder
 
-Mode = Literal["new", "overwrite", "resume"]
 Key = frozenset[tuple[str, str]]
 """The knobs of a combination and their values as text, in any order."""
 
-_PACKAGES = ("dift-propagate", "torch", "diffusers", "transformers", "opencv-python", "numpy")
 
-
-class SweepFolder:
+class SweepFolder(RecordFolder):
     """Paths, results and record of a sweep.
 
     Args:
@@ -38,21 +34,17 @@ class SweepFolder:
             or when its files are damaged.
     """
 
+    job = "sweep"
+
     def __init__(self, path: Path, config: Mapping[str, Any], *, mode: Mode) -> None:
-        self.path = path
-        self._config = json.loads(json.dumps(config))
+        super().__init__(path, config, mode=mode)
         self._results: dict[tuple[Key, str], dict[str, Any]] = {}
         self._kept = b""
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{path} is a file; name a folder for the output.")
-        if mode == "resume" and self.record.exists():
-            self._check_same()
+        if self._started:
             self._load()
-        elif path.exists() and any(path.iterdir()):
-            self._check_replaceable(mode)
 
     @property
-    def record(self) -> Path:
+    def record_path(self) -> Path:
         """Settings, versions and scores as JSON."""
         return self.path / "sweep.json"
 
@@ -122,13 +114,6 @@ class SweepFolder:
             writer.writeheader()
             writer.writerows(rows)
 
-    def write_record(self, status: Literal["running", "complete"], **facts: Any) -> dict[str, Any]:
-        """Write status, configuration, versions and `facts`, and return them."""
-        record = {"status": status, **self._config, "versions": _versions(), **facts}
-        with atomic_path(self.record) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        return record
-
     def _load(self) -> None:
         """Read the results that are whole; the last line may have been cut off by a kill."""
         data = self.results.read_bytes() if self.results.exists() else b""
@@ -149,58 +134,3 @@ class SweepFolder:
         place = (frozenset(line["combination"].items()), line["unit"])
         if "error" not in line:
             self._results[place] = line
-
-    def _check_same(self) -> None:
-        try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
-            earlier = dict(_flat({name: record[name] for name in self._config}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OutputError(
-                f"{self.record} is not the record of a sweep ({error!r}); start over with "
-                "--overwrite."
-            ) from error
-        now = dict(_flat(self._config))
-        changed = [
-            f"{name} was {earlier.get(name)!r} and is now {now.get(name)!r}"
-            for name in sorted({*earlier, *now})
-            if earlier.get(name) != now.get(name)
-        ]
-        if changed:
-            more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
-            raise OutputError(
-                f"The sweep in {self.path} can't be resumed with other fixed settings or data "
-                f"({'; '.join(changed[:3])}{more}); use the same ones, or start over with "
-                "--overwrite."
-            )
-
-    def _check_replaceable(self, mode: Mode) -> None:
-        if not self.record.exists():
-            raise OutputError(
-                f"{self.path} is not empty and holds no sweep of this program, so nothing in it is "
-                "touched; choose another folder."
-            )
-        if mode != "overwrite":
-            raise OutputError(
-                f"{self.path} already holds a sweep; continue it with --resume, replace it with "
-                "--overwrite, or choose another folder."
-            )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as dotted names."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

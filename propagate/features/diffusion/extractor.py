@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from propagate.config import LatentMode
-from propagate.errors import InputError, ModelError
+from propagate.errors import InputError
 from propagate.features.batching import Batches, Notify, activation_growth, notify_by_log
 from propagate.features.device import dtype_name
 from propagate.features.diffusion.model import DiffusionModel, Posterior
-from propagate.features.fusion import fuse
+from propagate.features.frames import map_of_layers, pixel_batch
 from propagate.features.noise import NoiseSource, SeededNoise
 from propagate.features.tap import Tap, compile_blocks
-from propagate.geometry import InputSize, resize_rgb
+from propagate.geometry import InputSize
 from propagate.types import FeatureMap, Frame, Size
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ class DiffusionExtractor:
             return []
         size = self._settings.input_size.of(frames[0].size)
         self._check_size(size)
-        pixels = torch.stack([_pixels(resize_rgb(frame.rgb, size)) for frame in frames])
+        pixels = pixel_batch(frames, size)
         posterior = self.posterior(pixels)
         noisy = [
             self.noisy_latents(Posterior(posterior.mean[i], posterior.std[i]), frame.index)
@@ -149,7 +148,7 @@ class DiffusionExtractor:
         maps = self._means(torch.cat(noisy), len(frames))
         result = []
         for position, frame in enumerate(frames):
-            data = self._one_map([layer[position] for layer in maps], frame)
+            data = map_of_layers([layer[position] for layer in maps], frame, self._dtype)
             result.append(FeatureMap(data, frame.size, size))
         return result
 
@@ -209,15 +208,6 @@ class DiffusionExtractor:
         chunk = latents.to(self._dtype)
         return self._tap(lambda: self._model.denoiser(chunk, self._settings.t), size)
 
-    def _one_map(self, layers: list[Tensor], frame: Frame) -> Float[Tensor, "c gh gw"]:
-        data = layers[0] if len(layers) == 1 else fuse([(layer, 1.0) for layer in layers])
-        if not torch.isfinite(data).all():
-            raise ModelError(
-                f"The features of frame {frame.index} are not finite in "
-                f"{dtype_name(self._dtype)}; use dtype 'fp32' or 'bf16'."
-            )
-        return data
-
     def _check_size(self, size: Size) -> None:
         factor, denoiser = self._model.encoder.factor, self._model.denoiser
         unit = factor * denoiser.multiple
@@ -268,7 +258,3 @@ class DiffusionExtractor:
             what=what,
             notify=notify,
         )
-
-
-def _pixels(rgb: UInt8[np.ndarray, "h w 3"]) -> UInt8[Tensor, "3 h w"]:
-    return torch.from_numpy(rgb).permute(2, 0, 1)

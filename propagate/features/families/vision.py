@@ -20,6 +20,12 @@ _PREPROCESSOR = "preprocessor_config.json"
 _PICKLED = "pytorch_model.bin"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.fp16.safetensors", _PICKLED)
 _DINO = "facebook/dino-vit"
+_ALIASES = {
+    "dino-b8": "dino",
+    "dinov2-b": "dinov2",
+    "dinov3-b": "dinov3",
+    "openclip-h14": "openclip",  # DIFT's choice
+}
 
 
 def _load(card: ModelCard, files: ResolvedModel, options: ModelOptions) -> VisionExtractor:
@@ -80,12 +86,14 @@ def _knobs(
     }
 
 
-def _dino_card(
-    size: str, patch: int, revision: str, size_mb: int, *, pairs: int, aliases: tuple[str, ...] = ()
-) -> ModelCard:
+def _aliases(name: str) -> tuple[str, ...]:
+    return (_ALIASES[name],) if name in _ALIASES else ()
+
+
+def _dino_card(size: str, patch: int, revision: str, size_mb: int, *, pairs: int) -> ModelCard:
     return ModelCard(
         name=f"dino-{size}{patch}",
-        aliases=aliases,
+        aliases=_aliases(f"dino-{size}{patch}"),
         summary=f"DINO ViT-{size.upper()}/{patch}, self-supervised on ImageNet; 480p as in its "
         "DAVIS protocol",
         licence="Apache-2.0",
@@ -98,13 +106,11 @@ def _dino_card(
     )
 
 
-def _dinov2_card(
-    size: str, name: str, revision: str, size_mb: int, *, aliases: tuple[str, ...] = ()
-) -> ModelCard:
+def _dinov2_card(size: str, name: str, revision: str, size_mb: int) -> ModelCard:
     registers = "with-registers" in name
     return ModelCard(
         name=f"dinov2-{size}{'-reg' if registers else ''}",
-        aliases=aliases,
+        aliases=_aliases(f"dinov2-{size}{'-reg' if registers else ''}"),
         summary=f"DINOv2 ViT-{size if size == 'g' else size.upper()}/14"
         f"{' with registers' if registers else ''}, self-supervised on LVD-142M",
         licence="Apache-2.0",
@@ -117,18 +123,10 @@ def _dinov2_card(
     )
 
 
-def _dinov3_card(
-    size: str,
-    architecture: str,
-    revision: str,
-    size_mb: int,
-    what: str,
-    *,
-    aliases: tuple[str, ...] = (),
-) -> ModelCard:
+def _dinov3_card(size: str, architecture: str, revision: str, size_mb: int, what: str) -> ModelCard:
     return ModelCard(
         name=f"dinov3-{size}",
-        aliases=aliases,
+        aliases=_aliases(f"dinov3-{size}"),
         summary=f"DINOv3 {what}, self-supervised on LVD-1689M; gated",
         licence="DINOv3 License",
         repositories=(Repository(f"facebook/dinov3-{architecture}-pretrain-lvd1689m", revision),),
@@ -147,11 +145,10 @@ def _openclip_card(
     *,
     sides: tuple[int, int],
     stride: int,
-    aliases: tuple[str, ...] = (),
 ) -> ModelCard:
     return ModelCard(
         name=f"openclip-{size}",
-        aliases=aliases,
+        aliases=_aliases(f"openclip-{size}"),
         summary=f"OpenCLIP ViT-{'/'.join(name.split('-')[2:4])}, trained with texts on LAION-2B",
         licence="MIT",
         repositories=(Repository(f"laion/{name}", revision),),
@@ -166,15 +163,9 @@ _CARDS = (
     _dino_card("s", 16, "abe3b354cb6a9b6f146096b14a4a9d7eecbcb4bd", 87, pairs=768),
     _dino_card("s", 8, "main", 87, pairs=480),
     _dino_card("b", 16, "f205d5d8e640a89a2b8ef0369670dfc37cc07fc2", 343, pairs=768),
-    _dino_card("b", 8, "main", 343, pairs=480, aliases=("dino",)),
+    _dino_card("b", 8, "main", 343, pairs=480),
     _dinov2_card("s", "dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056", 88),
-    _dinov2_card(
-        "b",
-        "dinov2-base",
-        "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
-        346,
-        aliases=("dinov2",),
-    ),
+    _dinov2_card("b", "dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415", 346),
     _dinov2_card("l", "dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c", 1218),
     _dinov2_card("g", "dinov2-giant", "611a9d42f2335e0f921f1e313ad3c1b7178d206d", 4546),
     _dinov2_card(
@@ -187,14 +178,7 @@ _CARDS = (
         "l", "dinov2-with-registers-large", "e4c89a4e05589de9b3e188688a303d0f3c04d0f3", 1217
     ),
     _dinov3_card("s", "vits16", "114c1379950215c8b35dfcd4e90a5c251dde0d32", 86, "ViT-S/16"),
-    _dinov3_card(
-        "b",
-        "vitb16",
-        "5931719e67bbdb9737e363e781fb0c67687896bc",
-        343,
-        "ViT-B/16",
-        aliases=("dinov3",),
-    ),
+    _dinov3_card("b", "vitb16", "5931719e67bbdb9737e363e781fb0c67687896bc", 343, "ViT-B/16"),
     _dinov3_card("l", "vitl16", "ea8dc2863c51be0a264bab82070e3e8836b02d51", 1213, "ViT-L/16"),
     _dinov3_card("7b", "vit7b16", "b80367753773648a6793235ab9c65cdbb029506f", 26864, "ViT-7B/16"),
     _dinov3_card("convnext-b", "convnext-base", "main", 350, "ConvNeXt-B"),
@@ -229,7 +213,6 @@ _CARDS = (
         3945,
         sides=(480, 672),
         stride=14,
-        aliases=("openclip",),
     ),
     _openclip_card(
         "bigg14",

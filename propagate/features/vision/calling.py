@@ -46,26 +46,3 @@ def first_line(error: Exception) -> str:
     """What an error says at first, with its type."""
     lines = str(error).strip().splitlines() or ["no reason given"]
     return f"{type(error).__name__}: {lines[0].rstrip('.')}"
-
-
-@contextmanager
-def giving_up_blocks(network: nn.Module) -> Iterator[None]:
-    """Give up the blocks of each list that the enclosed pass uses in part, wherever it lies.
-
-    `Tap.prune` leaves what is inside of a module that runs; the items of a list of which some are
-    called are blocks, so those that are not called are not used.
-    """
-    ran: set[nn.Module] = set()
-    handles = [
-        module.register_forward_pre_hook(lambda module, _: ran.add(module))
-        for module in network.modules()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-    for blocks in list(network.modules()):
-        if isinstance(blocks, nn.ModuleList) and any(block in ran for block in blocks):
-            for index, block in enumerate(blocks):
-                blocks[index] = block if block in ran else nn.Identity()

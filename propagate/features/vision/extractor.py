@@ -10,22 +10,20 @@ import torch
 from torch import nn
 
 from propagate.config import ModelOptions
-from propagate.errors import InputError, ModelError
+from propagate.errors import InputError
 from propagate.features.batching import Batches, Notify, activation_growth, notify_by_log
 from propagate.features.device import dtype_name, resolve_device, resolve_dtype
-from propagate.features.fusion import fuse
+from propagate.features.frames import map_of_layers, pixel_batch
 from propagate.features.sizing import input_size
 from propagate.features.tap import Tap, compile_blocks
 from propagate.features.vision.architecture import describe
-from propagate.features.vision.calling import first_line, giving_up_blocks, needing_no_more, see
+from propagate.features.vision.calling import first_line, needing_no_more, see
 from propagate.features.vision.choice import choose_layers
 from propagate.features.vision.loading import load_network, read_normalisation
 from propagate.features.vision.sizes import LongSideSize
-from propagate.geometry import resize_rgb
 from propagate.types import FeatureMap, Frame, Size
 
 if TYPE_CHECKING:
-    import numpy as np
     from jaxtyping import Float, UInt8
     from torch import Tensor
 
@@ -82,7 +80,8 @@ class VisionExtractor:
         self._size = _sizes(options, self._architecture, dino=dino)
         modules = [layer.module for layer in self._layers]
         self._tap = Tap(network, modules, prefix=self._architecture.prefix)
-        self._norm = network.get_submodule(self._architecture.norm or "")
+        norm = self._architecture.norm
+        self._norm = nn.Identity() if norm is None else network.get_submodule(norm)
         self._network = network.to(self._device)
         self._batches = self._probe(options, notify)
         if options.compile:
@@ -124,14 +123,16 @@ class VisionExtractor:
                 f"The network's input would be {size} pixels; both sides must be at least "
                 f"{self._architecture.least}, so choose a larger input size."
             )
-        pixels = torch.stack([_pixels(resize_rgb(frame.rgb, size)) for frame in frames])
+        pixels = pixel_batch(frames, size)
         per_frame = [
             layers
             for chunk in self._batches.run(self._maps, pixels)
             for layers in zip(*chunk, strict=True)
         ]
         return [
-            FeatureMap(self._one_map(layers, frame), frame.size, size, unit=len(layers) > 1)
+            FeatureMap(
+                map_of_layers(layers, frame, self._dtype), frame.size, size, unit=len(layers) > 1
+            )
             for frame, layers in zip(frames, per_frame, strict=True)
         ]
 
@@ -182,15 +183,6 @@ class VisionExtractor:
                 f"size, such as the {self._architecture.native} it was trained with."
             ) from error
 
-    def _one_map(self, layers: Sequence[Tensor], frame: Frame) -> Float[Tensor, "c gh gw"]:
-        data = layers[0] if len(layers) == 1 else fuse([(layer, 1.0) for layer in layers])
-        if not torch.isfinite(data).all():
-            raise ModelError(
-                f"The features of frame {frame.index} are not finite in "
-                f"{dtype_name(self._dtype)}; use dtype 'fp32' or 'bf16'."
-            )
-        return data
-
     @torch.inference_mode()
     def _probe(self, options: ModelOptions, notify: Notify) -> Batches:
         """One pass over a small black image: checks the layers, prunes, and sizes batches."""
@@ -202,7 +194,7 @@ class VisionExtractor:
         def run() -> object:
             return see(self._network, image)
 
-        with needing_no_more(self._name), giving_up_blocks(self._network):
+        with needing_no_more(self._name):
             self._tap.prune(run, shape.grid(size))
         growth = activation_growth(self._network, lambda: self._checked(run, image), image.numel())
         return Batches(
@@ -236,7 +228,3 @@ def _compile(network: nn.Module, architecture: Architecture, layers: Sequence[st
         start = f"{parent}." if parent else ""
         inside = [layer.removeprefix(start) for layer in layers if layer.startswith(start)]
         compile_blocks(network.get_submodule(parent), inside)
-
-
-def _pixels(rgb: UInt8[np.ndarray, "h w 3"]) -> UInt8[Tensor, "3 h w"]:
-    return torch.from_numpy(rgb).permute(2, 0, 1)

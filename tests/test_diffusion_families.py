@@ -115,11 +115,10 @@ def network_of(pipeline: diffusers.DiffusionPipeline) -> torch.nn.Module:
     return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
 
 
-def test_conditions_are_those_that_the_official_pipeline_passes(folders, family):
+@pytest.mark.parametrize("name", TEXT)
+def test_conditions_are_those_that_the_official_pipeline_passes(folders, name):
     """All that the network is told beside latents and step, for the same prompt and size."""
-    if family not in TEXT:
-        pytest.skip("has no text")
-    check_conditions(family, folders[family])
+    check_conditions(name, folders[name])
 
 
 @pytest.mark.parametrize(

@@ -169,10 +169,11 @@ def test_resumed_run_is_identical_to_an_uninterrupted_one(
     tmp_path: Path, finished: Path, how: signal.Signals
 ) -> None:
     clip, mask = write_clip(tmp_path, 50)
+    quick = ("--no-overlay", "--short-side", "320")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert propagate("run", clip, mask, "-o", whole, "--no-overlay").returncode == 0
+    assert propagate("run", clip, mask, "-o", whole, *quick).returncode == 0
     for wait_for in (5, 30):
-        arguments = ["run", clip, mask, "-o", cut, "--no-overlay"]
+        arguments = ["run", clip, mask, "-o", cut, *quick]
         with subprocess.Popen(
             command(*arguments, *(["--resume"] if cut.exists() else [])),
             stderr=subprocess.PIPE,
@@ -186,7 +187,7 @@ def test_resumed_run_is_identical_to_an_uninterrupted_one(
             assert process.returncode == 130
             assert "Traceback" not in message
         assert json.loads((cut / "run.json").read_text())["status"] == "running"
-    done = propagate("run", clip, mask, "-o", cut, "--no-overlay", "--resume")
+    done = propagate("run", clip, mask, "-o", cut, *quick, "--resume")
     assert done.returncode == 0, done.stderr
     assert masks(cut) == masks(whole)
     assert sorted(p.name for p in cut.iterdir()) == ["masks", "run.json"]

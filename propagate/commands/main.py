@@ -52,8 +52,8 @@ def program() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code.
 
-    Codes: 0 done, 1 failed, 2 wrong usage, 3 some of a sweep's combinations failed, 130 interrupted. An error made by the input is one
-    sentence on stderr.
+    Codes: 0 done, 1 failed, 2 wrong usage, 3 some of a sweep's combinations failed, 130
+    interrupted. An error made by the input is one sentence on stderr.
     """
     # GNU OpenMP's threads wait by spinning for so long that torch becomes many times slower next to
     # another busy program; this bounds it, and costs little on an idle machine.

@@ -86,8 +86,8 @@ class RecordFolder(ABC):
         earlier = self._started.get(name, value)
         if earlier != value:
             raise OutputError(
-                f"The {self.job} in {self.path} can't be resumed: its {name} was {earlier} and is now "
-                f"{value}; start over with --overwrite."
+                f"The {self.job} in {self.path} can't be resumed: its {name} was {earlier} and is "
+                f"now {value}; start over with --overwrite."
             )
 
     def write_record(self, status: Literal["running", "complete"], **facts: Any) -> dict[str, Any]:
@@ -131,13 +131,13 @@ class RecordFolder(ABC):
     def _check_replaceable(self, mode: Mode) -> None:
         if not self.record_path.exists():
             raise OutputError(
-                f"{self.path} is not empty and holds no {self.job} of this program, so nothing in it is "
-                "touched; choose another folder."
+                f"{self.path} is not empty and holds no {self.job} of this program, so nothing in "
+                "it is touched; choose another folder."
             )
         if mode != "overwrite":
             raise OutputError(
-                f"{self.path} already holds a {self.job}; continue it with --resume, replace it with "
-                "--overwrite, or choose another folder."
+                f"{self.path} already holds a {self.job}; continue it with --resume, replace it "
+                "with --overwrite, or choose another folder."
             )
 
 

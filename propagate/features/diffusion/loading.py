@@ -136,8 +136,8 @@ def _check_fit(
     given = getattr(encoder, "channels", 3)
     if given != channels:
         raise ModelError(
-            f"The network of {files.name} takes {channels} channels and its VAE gives {given}; take "
-            "the text-to-image weights, not those for inpainting, depth or upscaling."
+            f"The network of {files.name} takes {channels} channels and its VAE gives {given}; "
+            "take the text-to-image weights, not those for inpainting, depth or upscaling."
         )
     states = conditions.get("encoder_hidden_states")
     width = next((config[key] for key in _TEXT_WIDTHS if config.get(key)), None)

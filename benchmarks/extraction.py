@@ -56,9 +56,14 @@ def vae() -> AutoencoderKL:
 
 def random_weights(make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
     """A network with the same random weights in every process, made without the usual wait."""
-    with torch.device("meta"):
-        network = make()
-    network = network.to(dtype).to_empty(device="cpu").requires_grad_(False).eval()
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            network = make()
+    finally:
+        torch.set_default_dtype(default)
+    network = network.to_empty(device="cpu").requires_grad_(False).eval()
     generator = torch.Generator().manual_seed(0)
     for name, weight in network.named_parameters():
         if weight.ndim > 1:

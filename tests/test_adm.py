@@ -110,6 +110,16 @@ def test_tensors_may_come_as_safetensors(tmp_path, checkpoint, state):
     assert torch.equal(one, other)
 
 
+def test_a_folder_may_hold_the_published_checkpoint_among_other_files(tmp_path, checkpoint):
+    folder = tmp_path / "repository"
+    (folder / "checkpoints").mkdir(parents=True)
+    checkpoint.rename(folder / "checkpoints/256x256_diffusion_uncond.pt")
+    for other in ("README.md", "checkpoints/other.pt", "model.safetensors"):
+        (folder / other).touch()
+    extractor = create_extractor(str(folder), OPTIONS)
+    assert extractor.extract([frame()])[0].data.shape[0] == 64
+
+
 def test_layers_are_listed_with_channels_and_stride(checkpoint):
     layers = {layer.name: layer for layer in adm_layers(locate(str(checkpoint)).files)}
     block = layers["up_blocks.0.upsamplers.0"]

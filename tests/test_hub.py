@@ -224,14 +224,12 @@ def test_a_tokenizer_may_be_one_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["no/such/folder", "./weights", "owner/", "a b/c", "qqqq"])
 def test_what_is_no_model_at_all_is_refused(name):
-    with pytest.raises(
-        ModelError, match=r"is not a name that .*not a folder.*owner/name.*dift-sd21"
-    ):
+    with pytest.raises(ModelError, match=r"is not a name that .*not a folder.*owner/name"):
         resolve(name)
 
 
 def test_a_misspelt_name_gets_the_closest_one():
-    with pytest.raises(ModelError, match="did you mean sd21?"):
+    with pytest.raises(ModelError, match=r"did you mean sd21\?"):
         resolve("sd2")
 
 

@@ -36,7 +36,10 @@ RGB = np.zeros((4, 6, 3), np.uint8)
         (lambda: VideoSettings(mask_encoding="x"), "mask_encoding is 'x'"),
         (lambda: VideoSettings(mask_decoding="x"), "mask_decoding is 'x'"),
         (lambda: VideoSettings(precision="fp8"), "precision is 'fp8'; it must be one of auto"),
-        (lambda: preset("sota"), "no preset 'sota'; choose from default, dift-adm, dift-sd, dino, dino-vit"),
+        (
+            lambda: preset("sota"),
+            "no preset 'sota'; choose from default, dift-adm, dift-sd, dino, dino-vit",
+        ),
     ],
 )
 def test_refused(make, message: str) -> None:

@@ -77,11 +77,10 @@ def find_card(model: str) -> ModelCard:
     repository = hub.repository_of(model)
     if repository is None:
         close = difflib.get_close_matches(model, _named(), n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = f"; did you mean {close[0]}?" if close else "."
         raise ModelError(
             f"Model {model!r} is not a name that `propagate models list` shows, not a folder that "
-            f"exists, and not a hub repository as `owner/name`; {hint}(names: "
-            f"{', '.join(cards())})."
+            f"exists, and not a hub repository as `owner/name`{hint}"
         )
     return ModelCard(name=model, repositories=(repository,))
 

@@ -12,6 +12,7 @@ import pickle
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import torch
 from diffusers import UNet2DModel
@@ -181,10 +182,14 @@ def _convert(source: Path, target: Path, head_channels: int) -> None:
             "unconditional model of OpenAI's guided-diffusion with residual up- and downsampling, "
             "such as 256x256_diffusion_uncond.pt."
         )
-    temporary = target.with_suffix(".part")
+    # A name of its own, as another process may be converting the same checkpoint.
+    temporary = target.with_name(f".{uuid4().hex[:8]}.part")
     contiguous = {key: value.float().contiguous() for key, value in converted.items()}
-    save_file(contiguous, temporary, metadata={"config": json.dumps(config)})
-    temporary.replace(target)
+    try:
+        save_file(contiguous, temporary, metadata={"config": json.dumps(config)})
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read(source: Path) -> State:

@@ -15,18 +15,26 @@ if TYPE_CHECKING:
     from propagate.features.hub import ResolvedModel
 
 _ENDINGS = (".pt", ".pth", ".safetensors")
+_STEM = "256x256_diffusion_uncond"
+
+
+def _candidates(present: Collection[str]) -> list[str]:
+    """The published checkpoint wherever it lies, or else the only checkpoint."""
+    found = sorted(path for path in present if path.endswith(_ENDINGS))
+    return [path for path in found if path.rsplit("/", 1)[-1].startswith(f"{_STEM}.")] or found
 
 
 def _matches(present: Collection[str]) -> bool:
-    return len(present) == 1 and next(iter(present)).endswith(_ENDINGS)
+    found = _candidates(present)
+    return len(found) == 1 and (len(present) == 1 or _STEM in found[0])
 
 
 def _select(present: Collection[str], name: str) -> Layout:
-    found = sorted(path for path in present if path.endswith(_ENDINGS))
+    found = _candidates(present)
     if len(found) != 1:
         raise ModelError(
             f"{name} holds {len(found)} checkpoints; give the path of the one to load, such as "
-            "256x256_diffusion_uncond.pt."
+            f"{_STEM}.pt."
         )
     return Layout((found[0],))
 
@@ -61,7 +69,7 @@ FAMILY = Family(
             licence="MIT",
             download=Download(
                 "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/"
-                "256x256_diffusion_uncond.pt",
+                f"{_STEM}.pt",
                 "a37c32fffd316cd494cf3f35b339936debdc1576dad13fe57c42399a5dbc78b1",
             ),
             size_mb=2211,

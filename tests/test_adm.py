@@ -83,6 +83,15 @@ def test_a_map_does_not_depend_on_its_batch_or_order(checkpoint):
         torch.testing.assert_close(first.data, second.data, rtol=1e-4, atol=1e-5)
 
 
+def test_half_precision_is_close(checkpoint):
+    half = create_extractor(str(checkpoint), replace(OPTIONS, dtype="bf16"))
+    exact = create_extractor(str(checkpoint), OPTIONS)
+    maps = [extractor.extract([frame()])[0].data for extractor in (half, exact)]
+    assert maps[0].dtype == torch.float32
+    assert torch.cosine_similarity(*maps, dim=0).min() > 0.99
+    assert not torch.equal(*maps)
+
+
 def test_what_comes_after_the_block_is_given_up(checkpoint):
     extractor = create_extractor(str(checkpoint), replace(OPTIONS, up_ft_index=2))
     network = extractor._model.denoiser.network

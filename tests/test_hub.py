@@ -395,9 +395,18 @@ def test_a_file_outside_of_the_hub_is_downloaded_once(published):
     with pytest.raises(ModelError, match="'adm' is not on this machine .*offline mode is on; run"):
         fetch_file("adm", download, offline=True)
     files = fetch_file("adm", download)
-    assert (files.folder / files.layout.files[0]).read_bytes() == b"weights"
+    assert files.path.read_bytes() == b"weights"
+    assert files.identity == f"weights.pt@{download.sha256[:12]}"
     source.unlink()
     assert fetch_file("adm", download, offline=True) == files
+
+
+def test_a_file_that_was_damaged_later_is_found_out(published):
+    files = fetch_file("adm", published[1])
+    verify(files)
+    files.path.write_bytes(b"rotten")
+    with pytest.raises(ModelError, match="weights.pt is damaged: its SHA-256 is"):
+        verify(files)
 
 
 def test_a_file_with_another_checksum_is_not_kept(published):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import propagation_options, resolve_preset
+from propagate.commands.options import davis_options, propagation_options, resolve_preset
 from propagate.errors import OutputError
 
 if TYPE_CHECKING:
@@ -22,15 +22,7 @@ def evaluate() -> None:
 
 
 @evaluate.command()
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder with ImageSets, JPEGImages and Annotations.",
-)
-@click.option("--year", type=click.Choice(["2016", "2017"]), default="2017", show_default=True)
-@click.option("--split", default="val", show_default=True, help="Name of the ImageSets list.")
-@click.option("--sequence", "names", multiple=True, help="Only this sequence; may be repeated.")
+@davis_options(split="val")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Write masks and scores.json here."
 )

@@ -45,7 +45,7 @@ def show(model: str, as_json: bool) -> None:
 
     facts = _facts(find_card(model))
     found = find_installed(model)
-    facts["installed"] = None if found is None else str(found.folder.absolute())
+    facts["installed"] = None if found is None else str(found.path.absolute())
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -67,7 +67,7 @@ def download(model: str) -> None:
     for part in (files, files.base):
         if part is not None:
             verify(part)
-            click.echo(f"{model} is in {part.folder}")
+            click.echo(f"{model} is in {part.path}")
 
 
 @models.command()
@@ -79,7 +79,7 @@ def path(model: str) -> None:
     if find_card(model).ships:
         click.echo("installed with the program")
         return
-    click.echo(locate(model, offline=True).files.folder)
+    click.echo(locate(model, offline=True).files.path)
 
 
 @models.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
@@ -127,6 +128,28 @@ _PROPAGATION_OPTIONS = (
         "--precision", type=click.Choice(get_args(Precision)), help="Precision of similarities."
     ),
 )
+
+
+def davis_options(*, split: str) -> Callable[[Command], Command]:
+    """Add the options that say which sequences of DAVIS are scored; `split` is the default one."""
+    options = (
+        click.option(
+            "--root",
+            type=click.Path(path_type=Path),
+            required=True,
+            help="Folder with ImageSets, JPEGImages and Annotations.",
+        ),
+        click.option(
+            "--year", type=click.Choice(["2016", "2017"]), default="2017", show_default=True
+        ),
+        click.option(
+            "--split", default=split, show_default=True, help="Name of the ImageSets list."
+        ),
+        click.option(
+            "--sequence", "names", multiple=True, help="Only this sequence; may be repeated."
+        ),
+    )
+    return lambda command: _with(command, options)
 
 
 def model_options(command: Command) -> Command:

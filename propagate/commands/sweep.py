@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import propagation_options, resolve_preset
+from propagate.commands.options import davis_options, propagation_options, resolve_preset
 from propagate.sweep.knobs import Knob, decided_by
 from propagate.sweep.parse import parse_knobs
 
@@ -28,15 +28,7 @@ def sweep() -> None:
 
 
 @sweep.command()
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder with ImageSets, JPEGImages and Annotations.",
-)
-@click.option("--year", type=click.Choice(["2016", "2017"]), default="2017", show_default=True)
-@click.option("--split", default="train", show_default=True, help="Name of the ImageSets list.")
-@click.option("--sequence", "names", multiple=True, help="Only this sequence; may be repeated.")
+@davis_options(split="train")
 @click.option(
     "--over",
     multiple=True,

@@ -31,23 +31,33 @@ class ResolvedModel:
         folder: the model's folder.
         layout: its files.
         repository: where it came from, at the commit it is; None for a folder of the user's.
+        sha256: of its only file, where that was published with one.
         base: another model whose other parts are used.
     """
 
     folder: Path
     layout: Layout
     repository: Repository | None = None
+    sha256: str | None = None
     base: ResolvedModel | None = None
+
+    @property
+    def path(self) -> Path:
+        """The folder, or the file where there is only one."""
+        only = len(self.layout.files) == 1 and self.repository is None
+        return self.folder / self.layout.files[0] if only else self.folder
 
     @property
     def name(self) -> str:
         """What to call the weights in a message."""
-        return str(self.folder) if self.repository is None else str(self.repository)
+        return str(self.path) if self.repository is None else str(self.repository)
 
     @property
     def identity(self) -> str:
-        """Tells these weights from any others: the commit, or sizes and times of the files."""
+        """Tells these weights from any others: commit, checksum, or size and time of each file."""
         base = "" if self.base is None else f" on {self.base.identity}"
+        if self.sha256 is not None:
+            return f"{self.path.name.partition('-')[2]}@{self.sha256[:12]}{base}"
         if self.repository is None:
             return f"{self.folder.resolve()}#{self.fingerprint()}{base}"
         half = sorted(sub for sub, variant in self.layout.variants.items() if variant)
@@ -151,7 +161,7 @@ def fetch_file(model: str, source: Download, *, offline: bool = False) -> Resolv
     Raises:
         ModelError: it is not here and can't be downloaded, or what came is something else.
     """
-    path = private_path(f"{source.sha256[:12]}-{source.url.rsplit('/', 1)[1]}")
+    path = private_path(f"{source.sha256[:12]}-{source.url.rsplit('/', 1)[-1]}")
     if not path.exists():
         if offline:
             raise ModelError(
@@ -160,7 +170,7 @@ def fetch_file(model: str, source: Download, *, offline: bool = False) -> Resolv
                 "the path of the file as the model."
             )
         _download_file(model, source, path)
-    return ResolvedModel(path.parent, Layout((path.name,)))
+    return ResolvedModel(path.parent, Layout((path.name,)), sha256=source.sha256)
 
 
 def _download_file(model: str, source: Download, path: Path) -> None:
@@ -177,7 +187,7 @@ def _download_file(model: str, source: Download, path: Path) -> None:
 
 
 def verify(model: ResolvedModel) -> None:
-    """Compare downloaded files with the checksums that the hub names them by.
+    """Compare downloaded files with the checksums that they were published with.
 
     Raises:
         ModelError: naming the file that differs.
@@ -185,13 +195,14 @@ def verify(model: ResolvedModel) -> None:
     for name in model.layout.files:
         path = (model.folder / name).resolve()
         # The cache links to blobs called after their SHA-256 (large files) or git's hash (small).
-        if not _SHA256.fullmatch(path.name):
+        expected = model.sha256 or path.name
+        if not _SHA256.fullmatch(expected):
             continue
         found = _sha256(path)
-        if found != path.name:
+        if found != expected:
             raise ModelError(
                 f"{model.folder / name} is damaged: its SHA-256 is {found[:12]}... and should be "
-                f"{path.name[:12]}...; delete {path} and download it again."
+                f"{expected[:12]}...; delete {path} and download it again."
             )
 
 

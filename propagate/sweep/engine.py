@@ -16,7 +16,8 @@ from propagate.features.base import FeatureExtractor
 from propagate.features.cache import FeatureCache
 from propagate.features.device import resolve_device, resolve_dtype
 from propagate.features.registry import create_extractor
-from propagate.sweep.folder import Key, Mode, SweepFolder
+from propagate.output.record_folder import Mode
+from propagate.sweep.folder import Key, SweepFolder
 from propagate.sweep.knobs import Combination, Knob, combinations, decided_by
 from propagate.sweep.report import SweepReport, make_report
 from propagate.sweep.shared import TimedExtractor, shared_features

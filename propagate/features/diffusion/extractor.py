@@ -102,8 +102,7 @@ class DiffusionExtractor:
         self._tap = Tap(model.denoiser.network, settings.layers)
         model.denoiser.to(device)
         if model.encoder.network is not None:
-            # A seventh faster for a VAE in bf16 on a CPU; makes no difference for the UNet there.
-            model.encoder.network.to(device, memory_format=torch.channels_last)
+            model.encoder.network.to(device)
         encoding, denoising = self._probe()
         self._encoding = self._batches(encoding, "images", notify)
         self._denoising = self._batches(denoising, "noise draws", notify)

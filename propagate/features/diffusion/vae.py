@@ -28,7 +28,8 @@ class VaeEncoder:
 
     def __init__(self, vae: AutoencoderKL) -> None:
         del vae.decoder, vae.post_quant_conv
-        self.network: nn.Module = vae
+        # A seventh faster in bf16 on a CPU, where it makes no difference for the UNet.
+        self.network: nn.Module = vae.to(memory_format=torch.channels_last)
         self.factor = vae_factor(vae.config)
         self.channels = int(vae.config.latent_channels)
         self._encode = vae.encode

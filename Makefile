@@ -36,6 +36,7 @@ docs: $(VENV)/.ready ## Build the documentation into site/
 bench: $(VENV)/.ready ## Measure speed and memory against the reference algorithm
 	$(BIN)/python -m benchmarks.affinity
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.extraction
 
 clean:
 	rm -rf $(VENV) demo site dist build

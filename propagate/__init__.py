@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from propagate.config import ModelOptions, PropagationSettings, VideoSettings, preset
     from propagate.errors import PropagateError
+    from propagate.extract import ExtractRequest, extract_features
     from propagate.features.registry import create_extractor
     from propagate.labels.mask_checks import load_reference_mask
     from propagate.labels.mask_files import read_mask, write_mask
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 # Imported on first use, so that `import propagate` loads no torch, decord or OpenCV.
 _HOMES = {
+    "ExtractRequest": "extract",
     "FeatureMap": "types",
     "Frame": "types",
     "FrameResult": "pipeline",
@@ -33,6 +35,7 @@ _HOMES = {
     "VideoPropagator": "pipeline",
     "VideoSettings": "config",
     "create_extractor": "features.registry",
+    "extract_features": "extract",
     "load_reference_mask": "labels.mask_checks",
     "open_clip": "video",
     "preset": "config",
@@ -42,6 +45,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ExtractRequest",
     "FeatureMap",
     "Frame",
     "FrameResult",
@@ -55,6 +59,7 @@ __all__ = [
     "VideoPropagator",
     "VideoSettings",
     "create_extractor",
+    "extract_features",
     "load_reference_mask",
     "open_clip",
     "preset",

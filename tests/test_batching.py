@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from propagate.errors import ModelError
-from propagate.features.batching import Batches, activation_growth
+from propagate.features.batching import Batches, activation_growth, fitting_weights
 
 CPU = torch.device("cpu")
 
@@ -65,6 +65,18 @@ def test_other_errors_pass():
 def test_not_even_one_fits():
     with pytest.raises(ModelError, match="not enough memory for one of the images at a time; choo"):
         list(Batches(CPU, 1, size=2, what="images").run(Memory(0), torch.zeros(2, 1)))
+
+
+def test_weights_that_do_not_fit_are_told_as_such():
+    with (
+        pytest.raises(
+            ModelError, match="weights of sd21 do not fit into the memory of cpu; choose"
+        ),
+        fitting_weights("sd21", CPU),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="no kernel"), fitting_weights("sd21", CPU):
+        raise RuntimeError("no kernel")
 
 
 def test_a_budget_decides_the_size():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -110,6 +111,24 @@ class Batches:
             )
 
 
+@contextmanager
+def fitting_weights(name: str, device: torch.device) -> Iterator[None]:
+    """For moving a model to its device.
+
+    Raises:
+        ModelError: there is not enough memory for its weights.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise ModelError(
+            f"The weights of {name} do not fit into the memory of {device}; choose a smaller "
+            "model, --dtype bf16 or fp16, or another --device."
+        ) from error
+
+
 def activation_growth(network: nn.Module, run: Callable[[], object], numbers: int) -> float:
     """An estimate of the bytes of activations for each number of the input.
 
@@ -142,8 +161,11 @@ def _attempt(function: Callable[[Tensor], T], chunk: Tensor) -> T | None:
     try:
         return function(chunk)
     except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if known or "can't allocate memory" in text or "out of memory" in text:
+        if _out_of_memory(error):
             return None
         raise
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or any(words in str(error) for words in ("can't allocate memory", "out of memory"))

@@ -15,7 +15,13 @@ import torch
 
 from propagate.config import LatentMode
 from propagate.errors import InputError
-from propagate.features.batching import Batches, Notify, activation_growth, notify_by_log
+from propagate.features.batching import (
+    Batches,
+    Notify,
+    activation_growth,
+    fitting_weights,
+    notify_by_log,
+)
 from propagate.features.device import dtype_name
 from propagate.features.diffusion.model import DiffusionModel, Posterior
 from propagate.features.frames import map_of_layers, pixel_batch
@@ -100,9 +106,10 @@ class DiffusionExtractor:
         self._signal = float(model.levels.signal[settings.t])
         self._sigma = float(model.levels.noise[settings.t])
         self._tap = Tap(model.denoiser.network, settings.layers)
-        model.denoiser.to(device)
-        if model.encoder.network is not None:
-            model.encoder.network.to(device)
+        with fitting_weights(model.name, device):
+            model.denoiser.to(device)
+            if model.encoder.network is not None:
+                model.encoder.network.to(device)
         encoding, denoising = self._probe()
         self._encoding = self._batches(encoding, "images", notify)
         self._denoising = self._batches(denoising, "noise draws", notify)

@@ -11,7 +11,13 @@ from torch import nn
 
 from propagate.config import ModelOptions
 from propagate.errors import InputError
-from propagate.features.batching import Batches, Notify, activation_growth, notify_by_log
+from propagate.features.batching import (
+    Batches,
+    Notify,
+    activation_growth,
+    fitting_weights,
+    notify_by_log,
+)
 from propagate.features.device import dtype_name, resolve_device, resolve_dtype
 from propagate.features.frames import map_of_layers, pixel_batch
 from propagate.features.sizing import input_size
@@ -82,7 +88,8 @@ class VisionExtractor:
         self._tap = Tap(network, modules, prefix=self._architecture.prefix)
         norm = self._architecture.norm
         self._norm = nn.Identity() if norm is None else network.get_submodule(norm)
-        self._network = network.to(self._device)
+        with fitting_weights(self._name, self._device):
+            self._network = network.to(self._device)
         self._batches = self._probe(options, notify)
         if options.compile:
             _compile(network, self._architecture, modules)

@@ -180,6 +180,19 @@ def test_tensors_of_another_network_are_refused(tmp_path, state, change, home):
     assert not [path for path in (home / "propagate").iterdir() if path.suffix == ".safetensors"]
 
 
+def test_another_width_of_heads_is_read_beside_the_checkpoint(checkpoint, state):
+    extract = lambda: create_extractor(str(checkpoint), OPTIONS).extract([frame()])[0].data  # noqa: E731
+    default = extract()
+    config = checkpoint.with_name("config.json")
+    config.write_text('{"num_head_channels": 64}')
+    assert torch.equal(extract(), default)
+    config.write_text('{"flags": {"num_head_channels": 32}}')
+    assert not torch.allclose(extract(), default, atol=1e-3)
+    config.write_text("{")
+    with pytest.raises(ModelError, match="config.json is no JSON .* mend it, or take it away"):
+        extract()
+
+
 def test_a_list_of_tensors_is_refused(tmp_path):
     torch.save([torch.zeros(2)], tmp_path / "list.pt")
     with pytest.raises(ModelError, match="list.pt is no state dict"):
@@ -230,9 +243,13 @@ def oracle(shared_dir) -> Path:
 
 
 def loaded(oracle: Path):
-    config = json.loads((oracle / "config.json").read_text())["create_model_and_diffusion"]
-    files = local(oracle / "model.safetensors", all_families()["adm"].select)
-    return load_adm(files, head_channels=config["num_head_channels"])
+    return load_adm(local(oracle / "model.safetensors", all_families()["adm"].select))
+
+
+def test_the_published_network_by_its_path(oracle):
+    options = ModelOptions(up_ft_index=4, input_size=(32, 32), device="cpu", dtype="fp32")
+    (result,) = create_extractor(str(oracle / "model.safetensors"), options).extract([frame()])
+    assert result.data.shape == (32, 16, 16)
 
 
 def test_the_published_noise_schedule(oracle):

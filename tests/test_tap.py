@@ -110,6 +110,11 @@ def test_a_layer_that_is_not_there(network, layer, message):
         Tap(network, [layer])
 
 
+def test_a_layer_that_is_named_twice(network):
+    with pytest.raises(InputError, match=r"named twice in blocks.0\+blocks.0; leave one out"):
+        Tap(network, ["blocks.0", "blocks.0"])
+
+
 def test_a_layer_that_gives_no_map(network, image):
     with pytest.raises(
         InputError, match=r"'head' gives \[2, 3\], which is no map of an input of 12"

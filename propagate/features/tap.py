@@ -32,7 +32,7 @@ class Tap:
         prefix: tokens before the image's own: class and register tokens.
 
     Raises:
-        InputError: there is no such module; names the closest ones.
+        InputError: there is no such module; names the closest ones. Or one is named twice.
     """
 
     def __init__(self, network: nn.Module, layers: Sequence[str], *, prefix: int = 0) -> None:
@@ -41,6 +41,8 @@ class Tap:
         self._prefix = prefix
         self._found: dict[str, Any] = {}
         modules = dict(network.named_modules())
+        if len(set(layers)) < len(self._layers):
+            raise InputError(f"A layer is named twice in {'+'.join(layers)}; leave one out.")
         for name in self._layers:
             if name not in modules or not name:
                 raise _no_such_layer(name, modules)

@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, get_type_hints
 
-from propagate.config import ModelOptions, Preset, PropagationSettings, VideoSettings
+from propagate.config import (
+    RIVAL_OPTIONS,
+    ModelOptions,
+    Preset,
+    PropagationSettings,
+    VideoSettings,
+)
 from propagate.errors import InputError
 
 # They change how fast the numbers come, not the numbers.
 _NOT_SWEPT = ("device", "compile", "batch_size", "memory", "offline")
-# Each replaces what the settings say of the other.
-_RIVALS = (("layer", "up_ft_index"), ("short_side", "input_size"))
 _UNITS = {
     "t": "diffusion step",
     "ensemble_size": "noise draws",
@@ -112,7 +116,7 @@ def combinations(fixed: Preset, knobs: Sequence[Knob]) -> list[Combination]:
         InputError: a value is out of range, or two knobs replace each other.
     """
     names = [knob.name for knob in knobs]
-    for rivals in _RIVALS:
+    for rivals in RIVAL_OPTIONS:
         if set(rivals) <= set(names):
             raise InputError(f"{' and '.join(rivals)} replace each other; sweep one of them.")
     found = []
@@ -126,7 +130,7 @@ def combinations(fixed: Preset, knobs: Sequence[Knob]) -> list[Combination]:
 def decided_by(knobs: Sequence[Knob]) -> set[str]:
     """Names of the settings that some knobs decide: their own, and those that they replace."""
     names = {knob.name for knob in knobs}
-    return names.union(*(rivals for rivals in _RIVALS if names & set(rivals)))
+    return names.union(*(rivals for rivals in RIVAL_OPTIONS if names & set(rivals)))
 
 
 def _apply(fixed: Preset, values: Mapping[str, Any]) -> Preset:
@@ -134,7 +138,7 @@ def _apply(fixed: Preset, values: Mapping[str, Any]) -> Preset:
         {name: value for name, value in values.items() if name in known and name != "model"}
         for known in (_OF_MODEL, _OF_PROPAGATION, _OF_VIDEO)
     )
-    for rivals in _RIVALS:
+    for rivals in RIVAL_OPTIONS:
         if options.keys() & set(rivals):
             options = {**dict.fromkeys(rivals), **options}
     knobs = replace(fixed.video.propagation, **propagation)

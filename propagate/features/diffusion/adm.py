@@ -12,7 +12,7 @@ import torch
 from diffusers import UNet2DModel
 from safetensors import safe_open
 
-from propagate.errors import InputError
+from propagate.errors import InputError, ModelError
 from propagate.features.diffusion.adm_checkpoint import convert
 from propagate.features.diffusion.denoisers import UnconditionalUNet
 from propagate.features.diffusion.model import DiffusionModel, NoiseLevels, PixelEncoder
@@ -29,30 +29,24 @@ if TYPE_CHECKING:
 
     from propagate.features.card import LayerInfo
 
-HEAD_CHANNELS = 64
-"""Width of an attention head in all of OpenAI's published models."""
-
+_HEAD_CHANNELS = 64  # width of an attention head in all of OpenAI's published models
 _STEPS = 1000
 
 
-def load_adm(
-    files: ResolvedModel,
-    *,
-    dtype: torch.dtype = torch.float32,
-    head_channels: int = HEAD_CHANNELS,
-) -> DiffusionModel:
+def load_adm(files: ResolvedModel, *, dtype: torch.dtype = torch.float32) -> DiffusionModel:
     """Load a checkpoint, converting it once to safetensors beside the hub's cache.
 
     Args:
-        files: one `.pt` (a state dict) or `.safetensors` file with the original key names.
+        files: one `.pt` (a state dict) or `.safetensors` file with the original key names. A
+            `config.json` beside it may say `num_head_channels`, as guided-diffusion calls the
+            width of an attention head; it is 64 otherwise.
         dtype: what the network computes in.
-        head_channels: width of an attention head.
 
     Raises:
         ModelError: the file is damaged, holds other things than tensors, or is no unconditional
             ADM UNet with residual up- and downsampling.
     """
-    with safe_open(_converted(files, head_channels), framework="pt") as file:
+    with safe_open(_converted(files), framework="pt") as file:
         config = json.loads(file.metadata()["config"])
         with torch.device("meta"):
             network = UNet2DModel(**config)
@@ -77,7 +71,7 @@ def adm_layers(files: ResolvedModel) -> list[LayerInfo]:
     Raises:
         ModelError: as `load_adm`.
     """
-    with safe_open(_converted(files, HEAD_CHANNELS), framework="pt") as file:
+    with safe_open(_converted(files), framework="pt") as file:
         config = json.loads(file.metadata()["config"])
     size = Size(512, 512)
     with torch.device("meta"), torch.no_grad():
@@ -87,11 +81,26 @@ def adm_layers(files: ResolvedModel) -> list[LayerInfo]:
         return list_layers(network, lambda: denoiser(image, 1), size)
 
 
-def _converted(files: ResolvedModel, head_channels: int) -> Path:
+def _converted(files: ResolvedModel) -> Path:
+    source = files.folder / files.layout.files[0]
+    head_channels = _head_channels(source.with_name("config.json"))
     target = private_path(f"adm-{files.fingerprint()}-{head_channels}.safetensors")
     if not target.exists():
-        convert(files.folder / files.layout.files[0], target, head_channels)
+        convert(source, target, head_channels)
     return target
+
+
+def _head_channels(path: Path) -> int:
+    """What a file with guided-diffusion's flags says, at its top or one level below."""
+    if not path.is_file():
+        return _HEAD_CHANNELS
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is no JSON ({error}); mend it, or take it away.") from error
+    flags = [config, *(config.values() if isinstance(config, dict) else ())]
+    found = (part.get("num_head_channels") for part in flags if isinstance(part, dict))
+    return next((width for width in found if isinstance(width, int) and width > 0), _HEAD_CHANNELS)
 
 
 def linear_alphas_cumprod() -> Float64[Tensor, 1000]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from propagate.features.registry import (
     all_families,
     cards,
     create_extractor,
+    create_layered,
     find_card,
     locate,
 )
 from propagate.types import Frame, Size
 from tests.tiny_pipeline import save_tiny_pipeline
+from tests.tiny_vision import save_tiny_dinov2
 
 CPU = {"device": "cpu", "dtype": "fp32"}
 EMBEDDED = "efficientnet-lite0"
@@ -115,6 +118,33 @@ def test_a_fused_map_does_not_depend_on_the_other_frames(pipeline):
 def test_components_of_a_fused_map(pipeline):
     data = extract(f"{pipeline}+{EMBEDDED}", ensemble_size=1, pca=5)
     assert data.shape == (5, 12, 16)
+
+
+@pytest.mark.parametrize(
+    ("make", "layers"), [(None, ("4", "10")), (save_tiny_dinov2, ("0", "1"))], ids=str
+)
+def test_layers_of_one_pass_are_those_of_single_ones(tmp_path, make, layers):
+    model = EMBEDDED if make is None else str(make(tmp_path))
+    options = ModelOptions(short_side=96, **CPU)
+    together = create_layered(model, options, layers)
+    (found,) = together.extract_layers([frame()])
+    for index, (layer, item) in enumerate(zip(layers, found, strict=True)):
+        alone = create_extractor(model, replace(options, layer=layer))
+        assert together.layer_identity(index) == alone.identity
+        assert torch.equal(alone.extract([frame()])[0].data, item.data)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "pca"),
+    [
+        (f"{EMBEDDED}+{EMBEDDED}", ("4", "10"), None),
+        (f"{EMBEDDED}[layer=4]", ("4", "10"), None),
+        (EMBEDDED, ("4", "4+10"), None),
+        (EMBEDDED, ("4", "10"), 8),
+    ],
+)
+def test_what_one_pass_can_not_give(model, layers, pca):
+    assert create_layered(model, ModelOptions(pca=pca), layers) is None
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,15 @@ def test_several_layers_are_fused_in_one_pass(make, settings):
     torch.testing.assert_close(fused.data, fuse([(data, 1.0) for data in maps]))
 
 
+def test_layers_come_one_by_one_from_one_pass(make, settings):
+    together = make(replace(settings, up_ft_index=None, layer="1+up_blocks.2"))
+    (found,) = together.extract_layers([frame(0)])
+    for index, data in enumerate(found):
+        alone = make(replace(settings, up_ft_index=index + 1))
+        assert together.layer_identity(index) == alone.identity
+        assert torch.equal(alone.extract([frame(0)])[0].data, data.data)
+
+
 def test_without_a_layer_it_is_the_last_but_one_up_block(make, settings, extractor):
     assert make(replace(settings, up_ft_index=None)).identity == extractor.identity
 

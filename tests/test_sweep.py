@@ -23,6 +23,7 @@ from propagate.config import ModelOptions, preset
 from propagate.errors import InputError, OutputError
 from propagate.features.base import FeatureExtractor
 from propagate.features.cache import FeatureCache
+from propagate.features.efficientnet import EfficientNetExtractor
 from propagate.sweep import engine, shared
 from propagate.sweep.folder import SweepFolder
 from propagate.sweep.knobs import KNOBS, Knob, combinations
@@ -271,15 +272,72 @@ def test_features_are_computed_once_by_one_model_at_a_time(
         return extractor
 
     monkeypatch.setattr(engine, "create_extractor", counting)
-    overs = ("--over", "topk=1,5,9", "--over", "layer=4,10", "--over", "n_last_frames=1,3")
+    overs = ("--over", "topk=1,5,9", "--over", "dtype=fp32,bf16", "--over", "n_last_frames=1,3")
     folder = tmp_path / "out"
     assert call(capsys, *sweep(davis, folder, *overs))[0] == 0
     assert len(made) == 2
     assert len(frames) == 2 * FRAMES
     assert set(frames.values()) == {1}
-    done = [(line["combination"]["layer"], line["unit"]) for line in lines(folder)]
+    done = [(line["combination"]["dtype"], line["unit"]) for line in lines(folder)]
     order = [key for key, _ in itertools.groupby(done)]
-    assert order == [("4", "disc"), ("4", "back"), ("10", "disc"), ("10", "back")]
+    assert order == [("fp32", "disc"), ("fp32", "back"), ("bf16", "disc"), ("bf16", "back")]
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The frames that went through the embedded network, with what was asked of it."""
+    seen: list[tuple[str, int]] = []
+    extract = EfficientNetExtractor.extract_layers
+
+    def noted(self: EfficientNetExtractor, frames: Sequence[Frame]) -> list[list[FeatureMap]]:
+        seen.extend((self.identity, frame.index) for frame in frames)
+        return extract(self, frames)
+
+    monkeypatch.setattr(EfficientNetExtractor, "extract_layers", noted)
+    return seen
+
+
+def test_layers_of_a_model_come_out_of_one_pass(
+    capsys: pytest.CaptureFixture[str],
+    davis: Path,
+    tmp_path: Path,
+    passes: list[tuple[str, int]],
+) -> None:
+    overs = ("--over", "layer=2,4,10", "--over", "topk=1,5")
+    code, out, _ = call(capsys, *sweep(davis, tmp_path / "out", *overs, "--json"))
+    assert code == 0
+    assert len(passes) == FRAMES
+    assert all("blocks2x1+4x1+10x1" in identity for identity, _ in passes)
+    for item in json.loads(out)["combinations"]:
+        chosen = ("--layer", item["knobs"]["layer"], "--topk", str(item["knobs"]["topk"]))
+        assert item["scores"] == evaluated(capsys, davis, *chosen)
+        assert f"/blocks{item['knobs']['layer']}x1/" in item["model"]
+
+
+def test_a_layer_is_added_to_those_that_are_there(
+    capsys: pytest.CaptureFixture[str],
+    davis: Path,
+    tmp_path: Path,
+    passes: list[tuple[str, int]],
+) -> None:
+    folder = tmp_path / "out"
+    assert call(capsys, *sweep(davis, folder, "--over", "layer=2,4"))[0] == 0
+    before = len(passes)
+    assert call(capsys, *sweep(davis, folder, "--over", "layer=2,4,10", "--resume"))[0] == 0
+    assert len(passes) == before + FRAMES
+    assert len(lines(folder)) == 3 * 2
+
+
+def test_a_missing_layer_leaves_the_others_as_they_are(
+    capsys: pytest.CaptureFixture[str], davis: Path, tmp_path: Path
+) -> None:
+    code, out, err = call(
+        capsys, *sweep(davis, tmp_path / "out", "--over", "layer=4,99,10", "--json")
+    )
+    assert code == 3
+    assert "EfficientNet has no block 99" in err
+    scored = [bool(item["scores"]) for item in json.loads(out)["combinations"]]
+    assert scored == [True, False, True]
 
 
 def test_a_cache_around_a_cache_holds_the_same_tensors(davis: Path) -> None:

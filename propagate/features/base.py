@@ -47,3 +47,16 @@ class FittedExtractor(FeatureExtractor, Protocol):
     def fit(self, frames: Sequence[Frame]) -> None:
         """Look at the first frames of a clip, in order; a clip that was seen before is passed."""
         ...
+
+
+@runtime_checkable
+class LayeredExtractor(FeatureExtractor, Protocol):
+    """An extractor that can give its layers one by one, all from one pass."""
+
+    def layer_identity(self, index: int) -> str:
+        """The identity that it would have with its layer `index` alone."""
+        ...
+
+    def extract_layers(self, frames: Sequence[Frame]) -> list[list[FeatureMap]]:
+        """For each frame the map of each layer, as `extract` gives it for that layer alone."""
+        ...

@@ -21,8 +21,9 @@ from torch import nn
 
 from propagate.errors import InputError, ModelError
 from propagate.features.device import dtype_name
-from propagate.features.fusion import fuse
-from propagate.geometry import InputSize, resize_rgb
+from propagate.features.frames import pixel_batch
+from propagate.features.fusion import fuse_maps
+from propagate.geometry import InputSize
 from propagate.types import FeatureMap, Frame
 
 if TYPE_CHECKING:
@@ -101,7 +102,14 @@ class EfficientNetExtractor:
     @property
     def identity(self) -> str:
         """Weights' checksum, layers with weights, input size, dtype."""
-        layers = "+".join(f"{block}x{weight:g}" for block, weight in self._settings.layers)
+        return self._identity(self._settings.layers)
+
+    def layer_identity(self, index: int) -> str:
+        """See `LayeredExtractor`."""
+        return self._identity(((self._settings.layers[index][0], 1.0),))
+
+    def _identity(self, chosen: Sequence[tuple[int, float]]) -> str:
+        layers = "+".join(f"{block}x{weight:g}" for block, weight in chosen)
         return (
             f"efficientnet-lite0@{self._checksum}/blocks{layers}/{self._settings.input_size}"
             f"/{dtype_name(self._dtype)}"
@@ -109,16 +117,22 @@ class EfficientNetExtractor:
 
     @torch.inference_mode()
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
-        """Fused unit maps [c, gh, gw] on the grid of the finest layer, float32."""
+        """Maps [c, gh, gw], float32; several layers are fused, with unit cells."""
+        weights = [weight for _, weight in self._settings.layers]
+        return [fuse_maps(layers, weights) for layers in self.extract_layers(frames)]
+
+    @torch.inference_mode()
+    def extract_layers(self, frames: Sequence[Frame]) -> list[list[FeatureMap]]:
+        """See `LayeredExtractor`."""
         return [self._extract_one(frame) for frame in frames]
 
-    def _extract_one(self, frame: Frame) -> FeatureMap:
+    def _extract_one(self, frame: Frame) -> list[FeatureMap]:
         size = self._settings.input_size.of(frame.size)
-        pixels = torch.from_numpy(resize_rgb(frame.rgb, size)).to(self._device)
-        maps = self._network(pixels.permute(2, 0, 1)[None])
-        layers = self._settings.layers
-        fused = fuse([(maps[block][0].float(), weight) for block, weight in layers])
-        return FeatureMap(fused, frame.size, size, unit=True)
+        maps = self._network(pixel_batch([frame], size).to(self._device))
+        return [
+            FeatureMap(maps[block][0].float(), frame.size, size)
+            for block, _ in self._settings.layers
+        ]
 
 
 def _packaged_weights() -> Path:

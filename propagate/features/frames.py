@@ -1,4 +1,4 @@
-"""Frames to what a network takes, and a network's layers to the map of a frame."""
+"""Frames to what a network takes, and what it gives to the map of a frame."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch
 
 from propagate.errors import ModelError
 from propagate.features.device import dtype_name
-from propagate.features.fusion import fuse
 from propagate.geometry import resize_rgb
-from propagate.types import Frame, Size
+from propagate.types import FeatureMap, Frame, Size
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -24,23 +23,23 @@ def pixel_batch(frames: Sequence[Frame], size: Size) -> UInt8[Tensor, "b 3 h w"]
     return torch.stack([rgb.permute(2, 0, 1) for rgb in resized])
 
 
-def map_of_layers(
-    layers: Sequence[Float[Tensor, "c h w"]], frame: Frame, dtype: torch.dtype
-) -> Float[Tensor, "channels gh gw"]:
-    """The only layer's map as it is, or several fused with equal weights.
+def finite_map(
+    data: Float[Tensor, "c gh gw"], frame: Frame, input_size: Size, dtype: torch.dtype
+) -> FeatureMap:
+    """The map of a frame.
 
     Args:
-        layers: one map or more, float32.
-        frame: what they are of, for the message.
-        dtype: what they were computed in, for the message.
+        data: float32.
+        frame: what it is of.
+        input_size: what the frame was resized to.
+        dtype: what it was computed in, for the message.
 
     Raises:
         ModelError: the features are not finite, as can happen in fp16.
     """
-    data = layers[0] if len(layers) == 1 else fuse([(layer, 1.0) for layer in layers])
     if not torch.isfinite(data).all():
         raise ModelError(
             f"The features of frame {frame.index} are not finite in {dtype_name(dtype)}; use dtype "
             "'fp32' or 'bf16'."
         )
-    return data
+    return FeatureMap(data, frame.size, input_size)

@@ -44,6 +44,21 @@ def fuse(
     return F.normalize(torch.cat(parts), dim=0)
 
 
+def fuse_maps(maps: Sequence[FeatureMap], weights: Sequence[float] | None = None) -> FeatureMap:
+    """Maps of one image as one, on the grid and device of the finest; a single one as it is.
+
+    Args:
+        maps: one or more.
+        weights: of each; equal ones if None.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    finest = max(maps, key=lambda item: item.grid.height * item.grid.width)
+    data = [item.data.to(finest.data.device).float() for item in maps]
+    fused = fuse(list(zip(data, weights or [1.0] * len(maps), strict=True)))
+    return FeatureMap(fused, finest.image_size, finest.input_size, unit=True)
+
+
 class FusedExtractor:
     """Maps of several extractors as one, on the grid of the finest.
 
@@ -69,11 +84,4 @@ class FusedExtractor:
         """Fused unit maps, in order."""
         maps = [part.extract(frames) for part, _ in self._parts]
         weights = [weight for _, weight in self._parts]
-        return [_fuse_maps(of_frame, weights) for of_frame in zip(*maps, strict=True)]
-
-
-def _fuse_maps(maps: Sequence[FeatureMap], weights: Sequence[float]) -> FeatureMap:
-    finest = max(maps, key=lambda item: item.grid.height * item.grid.width)
-    data = [item.data.to(finest.data.device).float() for item in maps]
-    fused = fuse(list(zip(data, weights, strict=True)))
-    return FeatureMap(fused, finest.image_size, finest.input_size, unit=True)
+        return [fuse_maps(of_frame, weights) for of_frame in zip(*maps, strict=True)]

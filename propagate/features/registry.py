@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -16,7 +16,7 @@ from pathlib import Path
 from propagate.config import RIVAL_OPTIONS, ModelOptions, Task
 from propagate.errors import InputError, ModelError
 from propagate.features import families, hub
-from propagate.features.base import FeatureExtractor
+from propagate.features.base import FeatureExtractor, LayeredExtractor
 from propagate.features.card import Family, Layout, ModelCard
 from propagate.features.expression import Part, parse
 
@@ -147,6 +147,34 @@ def create_extractor(
         _load(part, found, options, task) for part, found in zip(parts, located, strict=True)
     ]
     return _compose(extractors, [part.weight for part in parts], options)
+
+
+def create_layered(
+    model: str, options: ModelOptions, layers: Sequence[str], *, task: Task = "propagation"
+) -> LayeredExtractor | None:
+    """One extractor for several layers, each as `create_extractor` gives it with that layer alone.
+
+    Args:
+        model: as for `create_extractor`.
+        options: what the user set, beside the layer.
+        layers: a `layer` option each.
+        task: whose defaults are taken.
+
+    Returns:
+        None where one pass can't give them all: fused models or layers, principal components, and
+        extractors that have one layer only.
+
+    Raises:
+        InputError, ModelError: as `create_extractor`.
+    """
+    parts = parse(model)
+    inside = [name for part in parts for name in part.options]
+    fused = len(parts) > 1 or any("+" in layer for layer in layers)
+    if fused or options.pca is not None or {"layer", "up_ft_index"} & set(inside):
+        return None
+    together = replace(options, layer="+".join(layers), up_ft_index=None)
+    extractor = create_extractor(model, together, task=task)
+    return extractor if isinstance(extractor, LayeredExtractor) else None
 
 
 def _load(part: Part, found: LocatedModel, options: ModelOptions, task: Task) -> FeatureExtractor:

@@ -10,19 +10,19 @@ from typing import Any
 
 import torch
 
-from propagate.config import Preset
+from propagate.config import ModelOptions, Preset
 from propagate.errors import ClipError, LabelError, OutputError, PropagateError
 from propagate.features.base import FeatureExtractor
-from propagate.features.cache import FeatureCache
 from propagate.features.device import resolve_device, resolve_dtype
-from propagate.features.registry import create_extractor
+from propagate.features.registry import create_extractor, create_layered
 from propagate.output.record_folder import Mode
 from propagate.sweep.folder import Key, SweepFolder
 from propagate.sweep.knobs import Combination, Knob, combinations, decided_by
 from propagate.sweep.report import SweepReport, make_report
-from propagate.sweep.shared import TimedExtractor, shared_features
+from propagate.sweep.shared import LayeredFeatures, LayerView, TimedExtractor, shared_features
 from propagate.sweep.target import SweepTarget
 
+_LAYERS = ("layer", "up_ft_index")
 # They don't change the numbers.
 _FREE_OPTIONS = ("offline", "batch_size", "memory")
 
@@ -96,15 +96,24 @@ def run_sweep(
     folder.prepare()
     runner = _Runner(request, folder, len(found), step, say)
     names = [knob.name for knob in request.knobs if knob.of_model]
-    groups: dict[tuple[str, ...], list[Combination]] = {}
-    for item in found:
-        groups.setdefault(tuple(item.labels[name] for name in names), []).append(item)
-    for group in groups.values():
-        runner.run_model(group, names)
+    for siblings in _grouped(found, [name for name in names if name not in _LAYERS]):
+        groups = _grouped(siblings, names)
+        if len(groups) == 1 or not runner.run_layers(groups, names):
+            for group in groups:
+                runner.run_model(group, names)
+                _free_memory()
         _free_memory()
     return make_report(
         folder, request.target, request.knobs, found, runner.errors, title=request.title
     )
+
+
+def _grouped(items: Sequence[Combination], names: Sequence[str]) -> list[list[Combination]]:
+    """Combinations that agree in some knobs, together, in order."""
+    groups: dict[tuple[str, ...], list[Combination]] = {}
+    for item in items:
+        groups.setdefault(tuple(item.labels[name] for name in names), []).append(item)
+    return list(groups.values())
 
 
 class _Runner:
@@ -142,6 +151,42 @@ class _Runner:
         for unit in units:
             self._run_unit(unit, todo, extractor)
 
+    def run_layers(self, groups: Sequence[Sequence[Combination]], names: Sequence[str]) -> bool:
+        """Score groups that differ in the layer alone, on features of one pass.
+
+        Returns:
+            False where that can't be done, and nothing was: a layer is missing, or one pass can't
+            give them all.
+        """
+        units = self._target.units
+        left = [g for g in groups if any(self._missing(item, unit) for item in g for unit in units)]
+        layers = [_layer_of(group[0].settings.options) for group in left]
+        if len(left) < 2 or None in layers:
+            return False
+        settings = left[0][0].settings
+        self._announce(f"loading {left[0][0].describe(names)} and {len(left) - 1} more layers")
+        try:
+            extractor = create_layered(
+                settings.model,
+                settings.options,
+                [layer for layer in layers if layer is not None],
+                task=self._target.task,
+            )
+        except PropagateError:
+            return False
+        if extractor is None:
+            return False
+        self._settle(sum(len(group) for group in groups if group not in left) * len(units))
+        for index, group in enumerate(left):
+            self._check_identity(group, extractor.layer_identity(index))
+        dtype = _common_dtype([item for group in left for item in group])
+        for unit in units:
+            features = LayeredFeatures(extractor, dtype=dtype)
+            for index, group in enumerate(left):
+                view = features.layer(index)
+                self._score_all(unit, group, view, view)
+        return True
+
     def _run_unit(
         self, unit: str, todo: Sequence[Combination], extractor: FeatureExtractor
     ) -> None:
@@ -149,6 +194,15 @@ class _Runner:
         cache = shared_features(
             timed, capacity=self._target.frames(unit), dtype=_common_dtype(todo)
         )
+        self._score_all(unit, todo, timed, cache)
+
+    def _score_all(
+        self,
+        unit: str,
+        todo: Sequence[Combination],
+        timed: TimedExtractor | LayerView,
+        cache: FeatureExtractor,
+    ) -> None:
         for item in todo:
             if self._missing(item, unit) and item.key not in self.errors:
                 self._announce(f"{item.describe()} on {unit}")
@@ -156,7 +210,11 @@ class _Runner:
             self._settle(1)
 
     def _score(
-        self, unit: str, item: Combination, timed: TimedExtractor, cache: FeatureCache
+        self,
+        unit: str,
+        item: Combination,
+        timed: TimedExtractor | LayerView,
+        cache: FeatureExtractor,
     ) -> None:
         saved = timed.seconds  # of features that are there already
         try:
@@ -200,6 +258,13 @@ class _Runner:
     def _settle(self, scores: int) -> None:
         self._done += scores
         self._announce("")
+
+
+def _layer_of(options: ModelOptions) -> str | None:
+    """The layer as `--layer` has it; None where it is the model's own."""
+    if options.layer is not None:
+        return options.layer
+    return None if options.up_ft_index is None else str(options.up_ft_index)
 
 
 def _common_dtype(items: Sequence[Combination]) -> torch.dtype:

@@ -8,12 +8,30 @@ from contextlib import contextmanager
 
 import torch
 
-from propagate.features.base import FeatureExtractor, FittedExtractor
+from propagate.features.base import FeatureExtractor, FittedExtractor, LayeredExtractor
 from propagate.features.cache import FeatureCache
 from propagate.types import FeatureMap, Frame
 
 
-class TimedExtractor:
+class _Timed:
+    """Adds up seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Add the time spent in the `with` block, with what a GPU still does then."""
+        start = time.perf_counter()
+        try:
+            yield
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+class TimedExtractor(_Timed):
     """An extractor that adds up the seconds it takes.
 
     Args:
@@ -21,8 +39,8 @@ class TimedExtractor:
     """
 
     def __init__(self, extractor: FeatureExtractor) -> None:
+        super().__init__()
         self._extractor = extractor
-        self.seconds = 0.0
 
     @property
     def inner(self) -> FeatureExtractor:
@@ -42,20 +60,7 @@ class TimedExtractor:
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
         """The extractor's maps."""
         with self.measure():
-            maps = self._extractor.extract(frames)
-            if maps and maps[0].data.is_cuda:
-                # A GPU is still at work when its results are returned.
-                torch.cuda.synchronize(maps[0].data.device)
-        return maps
-
-    @contextmanager
-    def measure(self) -> Iterator[None]:
-        """Add the time spent in the `with` block."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - start
+            return self._extractor.extract(frames)
 
 
 def shared_features(
@@ -88,3 +93,67 @@ class _FittedCache(FeatureCache):
     def fit(self, frames: Sequence[Frame]) -> None:
         with self._timed.measure():
             self._fitted.fit(frames)
+
+
+class LayeredFeatures(_Timed):
+    """The maps of several layers of a unit's frames, all computed in one pass and kept.
+
+    Args:
+        extractor: what computes them.
+        dtype: what maps are stored as.
+    """
+
+    def __init__(self, extractor: LayeredExtractor, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._extractor = extractor
+        self._dtype = dtype
+        self._maps: dict[tuple[str, int], list[FeatureMap]] = {}
+
+    def layer(self, index: int) -> LayerView:
+        """One of the layers."""
+        return LayerView(self, self._extractor, index)
+
+    def maps(self, frames: Sequence[Frame]) -> list[list[FeatureMap]]:
+        """For each frame its unit-norm map of each layer; computed when first asked for."""
+        missing = [frame for frame in frames if (frame.source, frame.index) not in self._maps]
+        if missing:
+            with self.measure():
+                computed = self._extractor.extract_layers(missing)
+            for frame, layers in zip(missing, computed, strict=True):
+                unit = [item.normalised(self._dtype) for item in layers]
+                self._maps[frame.source, frame.index] = unit
+        return [self._maps[frame.source, frame.index] for frame in frames]
+
+
+class LayerView:
+    """One layer of features that are shared: an extractor that has seconds.
+
+    Args:
+        features: of all layers.
+        extractor: what computes them.
+        index: of the layer.
+    """
+
+    def __init__(self, features: LayeredFeatures, extractor: LayeredExtractor, index: int) -> None:
+        self._features = features
+        self._extractor = extractor
+        self._index = index
+
+    @property
+    def identity(self) -> str:
+        """That of an extractor of this layer alone."""
+        return self._extractor.layer_identity(self._index)
+
+    @property
+    def batch_size(self) -> int:
+        """The extractor's."""
+        return self._extractor.batch_size
+
+    @property
+    def seconds(self) -> float:
+        """What computing all layers took so far."""
+        return self._features.seconds
+
+    def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
+        """Unit-norm maps of the layer, in order."""
+        return [layers[self._index] for layers in self._features.maps(frames)]

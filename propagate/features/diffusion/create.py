@@ -52,7 +52,16 @@ def create(
 
 def _layers(model: DiffusionModel, options: ModelOptions) -> tuple[str, ...]:
     if options.layer is not None:
-        return tuple(options.layer.split("+"))
+        return tuple(_named(model, layer) for layer in options.layer.split("+"))
     if options.up_ft_index is not None:
         return (model.up_block(options.up_ft_index),)
     return (default_layer(model.denoiser.network),)
+
+
+def _named(model: DiffusionModel, layer: str) -> str:
+    """The name of a layer; a number counts what the network is made of, as for other models."""
+    if not layer.isdecimal():
+        return layer
+    if hasattr(model.denoiser.network, "transformer_blocks"):
+        return f"transformer_blocks.{layer}"
+    return model.up_block(int(layer))

@@ -24,7 +24,8 @@ from propagate.features.batching import (
 )
 from propagate.features.device import dtype_name
 from propagate.features.diffusion.model import DiffusionModel, Posterior
-from propagate.features.frames import map_of_layers, pixel_batch
+from propagate.features.frames import finite_map, pixel_batch
+from propagate.features.fusion import fuse_maps
 from propagate.features.noise import NoiseSource, SeededNoise
 from propagate.features.tap import Tap, compile_blocks
 from propagate.geometry import InputSize
@@ -119,9 +120,16 @@ class DiffusionExtractor:
     @property
     def identity(self) -> str:
         """Weights, step, layers, ensemble, latent, noise, input size and type."""
+        return self._identity(self._settings.layers)
+
+    def layer_identity(self, index: int) -> str:
+        """See `LayeredExtractor`."""
+        return self._identity(self._settings.layers[index : index + 1])
+
+    def _identity(self, layers: Sequence[str]) -> str:
         s = self._settings
         return (
-            f"{self._model.identity} t={s.t} layer={'+'.join(s.layers)} n={s.ensemble_size} "
+            f"{self._model.identity} t={s.t} layer={'+'.join(layers)} n={s.ensemble_size} "
             f"latent={s.latent} {self._noise.identity} {s.input_size} {dtype_name(self._dtype)}"
         )
 
@@ -137,27 +145,32 @@ class DiffusionExtractor:
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
         """Feature maps of `frames`, in order: float32 [c, gh, gw] on the device.
 
+        Maps of several layers are fused, with unit cells.
+
         Raises:
             InputError: the network's input would be too small, or a side no multiple of what the
                 network needs.
             ModelError: the features are not finite, as can happen in fp16; or no memory is left.
         """
+        return [fuse_maps(layers) for layers in self.extract_layers(frames)]
+
+    @torch.inference_mode()
+    def extract_layers(self, frames: Sequence[Frame]) -> list[list[FeatureMap]]:
+        """See `LayeredExtractor`; raises as `extract`."""
         if not frames:
             return []
         size = self._settings.input_size.of(frames[0].size)
         self._check_size(size)
-        pixels = pixel_batch(frames, size)
-        posterior = self.posterior(pixels)
+        posterior = self.posterior(pixel_batch(frames, size))
         noisy = [
             self.noisy_latents(Posterior(posterior.mean[i], posterior.std[i]), frame.index)
             for i, frame in enumerate(frames)
         ]
         maps = self._means(torch.cat(noisy), len(frames))
-        result = []
-        for position, frame in enumerate(frames):
-            data = map_of_layers([layer[position] for layer in maps], frame, self._dtype)
-            result.append(FeatureMap(data, frame.size, size))
-        return result
+        return [
+            [finite_map(layer[position], frame, size, self._dtype) for layer in maps]
+            for position, frame in enumerate(frames)
+        ]
 
     @torch.inference_mode()
     def posterior(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Posterior:

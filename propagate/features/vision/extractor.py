@@ -19,12 +19,13 @@ from propagate.features.batching import (
     notify_by_log,
 )
 from propagate.features.device import dtype_name, resolve_device, resolve_dtype
-from propagate.features.frames import map_of_layers, pixel_batch
+from propagate.features.frames import finite_map, pixel_batch
+from propagate.features.fusion import fuse_maps
 from propagate.features.sizing import input_size
 from propagate.features.tap import Tap, compile_blocks
 from propagate.features.vision.architecture import describe
 from propagate.features.vision.calling import first_line, needing_no_more, see
-from propagate.features.vision.choice import choose_layers
+from propagate.features.vision.choice import Layer, choose_layers
 from propagate.features.vision.loading import load_network, read_normalisation
 from propagate.features.vision.sizes import LongSideSize
 from propagate.types import FeatureMap, Frame, Size
@@ -98,9 +99,15 @@ class VisionExtractor:
     @property
     def identity(self) -> str:
         """Weights, layers with their norm, facet, input size and type."""
-        layers = "+".join(
-            f"{layer.module}{'/norm' if layer.normed else ''}" for layer in self._layers
-        )
+        return self._identity(self._layers)
+
+    def layer_identity(self, index: int) -> str:
+        """See `LayeredExtractor`."""
+        return self._identity(self._layers[index : index + 1])
+
+    def _identity(self, chosen: Sequence[Layer]) -> str:
+        names = (f"{layer.module}{'/norm' if layer.normed else ''}" for layer in chosen)
+        layers = "+".join(names)
         return (
             f"vision {self._files_identity} layer={layers} facet={self._facet} {self._size} "
             f"{dtype_name(self._dtype)}"
@@ -122,6 +129,11 @@ class VisionExtractor:
             InputError: the network's input would be too small.
             ModelError: the features are not finite, as can happen in fp16; or no memory is left.
         """
+        return [fuse_maps(layers) for layers in self.extract_layers(frames)]
+
+    @torch.inference_mode()
+    def extract_layers(self, frames: Sequence[Frame]) -> list[list[FeatureMap]]:
+        """See `LayeredExtractor`; raises as `extract`."""
         if not frames:
             return []
         size = self._size.of(frames[0].size)
@@ -130,16 +142,13 @@ class VisionExtractor:
                 f"The network's input would be {size} pixels; both sides must be at least "
                 f"{self._architecture.least}, so choose a larger input size."
             )
-        pixels = pixel_batch(frames, size)
         per_frame = [
             layers
-            for chunk in self._batches.run(self._maps, pixels)
+            for chunk in self._batches.run(self._maps, pixel_batch(frames, size))
             for layers in zip(*chunk, strict=True)
         ]
         return [
-            FeatureMap(
-                map_of_layers(layers, frame, self._dtype), frame.size, size, unit=len(layers) > 1
-            )
+            [finite_map(layer, frame, size, self._dtype) for layer in layers]
             for frame, layers in zip(frames, per_frame, strict=True)
         ]
 

@@ -95,6 +95,7 @@ class RunReport:
 def run_clip(
     request: RunRequest,
     *,
+    extractor: FeatureExtractor | None = None,
     progress: Progress[Any] = no_progress,
     say: Callable[[str], None] = lambda _: None,
 ) -> RunReport:
@@ -102,6 +103,7 @@ def run_clip(
 
     Args:
         request: what to do.
+        extractor: what `request.model` and its options stand for, where that is loaded already.
         progress: wraps the frames of each long stage: (title, expected number, frames) -> frames.
         say: receives each note as soon as it is known.
 
@@ -124,8 +126,9 @@ def run_clip(
     if folder.complete:
         say(f"The run in {folder.path} is already complete; nothing was done.")
         return RunReport(folder, 0, reference.notes, {})
-    with clock.measure("load model"):
-        extractor = create_extractor(request.model, request.options)
+    if extractor is None:
+        with clock.measure("load model"):
+            extractor = create_extractor(request.model, request.options)
     facts: dict[str, Any] = {"model": extractor.identity, "clip": reader.source}
     for name, value in facts.items():
         folder.check_same(name, value)

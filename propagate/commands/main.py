@@ -15,6 +15,7 @@ from propagate.errors import PropagateError
 # name -> (module, attribute); a command's module is imported when it is called or listed.
 _COMMANDS = {
     "run": ("propagate.commands.run", "run"),
+    "batch": ("propagate.commands.batch", "batch"),
     "extract": ("propagate.commands.extract", "extract"),
     "eval": ("propagate.commands.eval", "evaluate"),
     "sweep": ("propagate.commands.sweep", "sweep"),
@@ -52,7 +53,7 @@ def program() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code.
 
-    Codes: 0 done, 1 failed, 2 wrong usage, 3 some of a sweep's combinations failed, 130
+    Codes: 0 done, 1 failed, 2 wrong usage, 3 some clips or combinations failed, 130
     interrupted. An error made by the input is one sentence on stderr.
     """
     # GNU OpenMP's threads wait by spinning for so long that torch becomes many times slower next to

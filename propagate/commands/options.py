@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import click
 
@@ -31,6 +31,8 @@ from propagate.features.families.stored import is_stored
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
+
+EXIT_SOME_FAILED = 3
 
 _MODEL_FIELDS = (
     "t",
@@ -128,6 +130,59 @@ _PROPAGATION_OPTIONS = (
         "--precision", type=click.Choice(get_args(Precision)), help="Precision of similarities."
     ),
 )
+
+
+_CLIP_OPTIONS = (
+    click.option(
+        "--reader",
+        type=click.Choice(["auto", "decord", "pyav", "images", "multipage"]),
+        default="auto",
+        show_default=True,
+        help="What opens the clip.",
+    ),
+    click.option(
+        "--void",
+        default="auto",
+        show_default=True,
+        help="Mask id of unknown pixels: a number, none, or auto (255 beside other ids).",
+    ),
+    click.option("--binarize", is_flag=True, help="Take everything bright in MASK for one object."),
+    click.option(
+        "--trust-ids", is_flag=True, help="Accept ids in MASK that look like antialiasing."
+    ),
+)
+
+
+def clip_options(command: Command) -> Command:
+    """Add the options that say how clips and masks are read."""
+    return _with(command, _CLIP_OPTIONS)
+
+
+def parse_void(text: str) -> int | Literal["auto"] | None:
+    """The value of `--void`.
+
+    Raises:
+        InputError: it is neither a number nor one of the words.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--void is {text!r}; it must be a number, none or auto.") from None
+
+
+def output_mode(*, overwrite: bool, resume: bool) -> Literal["new", "overwrite", "resume"]:
+    """What to do with an output folder that is there.
+
+    Raises:
+        UsageError: both are given.
+    """
+    if overwrite and resume:
+        raise click.UsageError("--overwrite and --resume exclude each other; give one.")
+    return "overwrite" if overwrite else "resume" if resume else "new"
 
 
 def davis_options(*, split: str) -> Callable[[Command], Command]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from propagate.commands.options import (
+    clip_options,
+    output_mode,
+    parse_void,
     progress_bar,
     propagation_options,
     quiet_decoders,
     resolve_preset,
 )
-from propagate.errors import InputError
 
 
 @click.command()
@@ -24,21 +26,7 @@ from propagate.errors import InputError
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."
 )
 @click.option("--frames", help="Range of frames as start:stop:step; MASK belongs to the first.")
-@click.option(
-    "--reader",
-    type=click.Choice(["auto", "decord", "pyav", "images", "multipage"]),
-    default="auto",
-    show_default=True,
-    help="What opens the clip.",
-)
-@click.option(
-    "--void",
-    default="auto",
-    show_default=True,
-    help="Mask id of unknown pixels: a number, none, or auto (255 beside other ids).",
-)
-@click.option("--binarize", is_flag=True, help="Take everything bright in MASK for one object.")
-@click.option("--trust-ids", is_flag=True, help="Accept ids in MASK that look like antialiasing.")
+@clip_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option("--no-overlay", is_flag=True, help="Write no overlay video and contact sheet.")
@@ -57,8 +45,6 @@ def run(
     """
     from propagate.run import RunRequest, run_clip
 
-    if overwrite and resume:
-        raise click.UsageError("--overwrite and --resume exclude each other; give one.")
     settings = resolve_preset(values)
     request = RunRequest(
         clip=clip,
@@ -66,13 +52,13 @@ def run(
         output=output,
         frames=values["frames"],
         reader=values["reader"],
-        void=_void(values["void"]),
+        void=parse_void(values["void"]),
         binarize=values["binarize"],
         trust_ids=values["trust_ids"],
         model=settings.model,
         options=settings.options,
         video=settings.video,
-        mode="overwrite" if overwrite else "resume" if resume else "new",
+        mode=output_mode(overwrite=overwrite, resume=resume),
         overlay=not values["no_overlay"],
     )
     quiet_decoders()
@@ -91,14 +77,3 @@ def run(
     total = sum(report.seconds.values())
     rate = f" ({report.frames / total:.1f} frames/s)" if total else ""
     click.echo(f"{report.frames} frames labelled in {total:.1f} s{rate}: {report.folder.path}")
-
-
-def _void(text: str) -> int | Literal["auto"] | None:
-    if text == "auto":
-        return "auto"
-    if text == "none":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"--void is {text!r}; it must be a number, none or auto.") from None

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import davis_options, propagation_options, resolve_preset
+from propagate.commands.options import (
+    EXIT_SOME_FAILED,
+    davis_options,
+    propagation_options,
+    resolve_preset,
+)
 from propagate.sweep.knobs import Knob, decided_by
 from propagate.sweep.parse import parse_knobs
 
 if TYPE_CHECKING:
     from propagate.sweep.report import SweepReport, SweepRow
 
-EXIT_SOME_FAILED = 3
 # Knobs whose option has another name.
 _OPTIONS = {"radius": "size_mask_neighborhood"}
 

@@ -15,6 +15,7 @@ from propagate.errors import PropagateError
 # name -> (module, attribute); a command's module is imported when it is called or listed.
 _COMMANDS = {
     "run": ("propagate.commands.run", "run"),
+    "inspect": ("propagate.commands.inspect", "inspect"),
     "batch": ("propagate.commands.batch", "batch"),
     "extract": ("propagate.commands.extract", "extract"),
     "eval": ("propagate.commands.eval", "evaluate"),

@@ -16,6 +16,7 @@ from propagate.errors import PropagateError
 _COMMANDS = {
     "run": ("propagate.commands.run", "run"),
     "extract": ("propagate.commands.extract", "extract"),
+    "convert": ("propagate.commands.convert", "convert"),
     "eval": ("propagate.commands.eval", "evaluate"),
     "sweep": ("propagate.commands.sweep", "sweep"),
     "models": ("propagate.commands.models", "models"),

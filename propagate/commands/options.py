@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import click
 
@@ -178,7 +178,7 @@ def resolve_model(values: dict[str, Any]) -> tuple[str, ModelOptions]:
     model = values.pop("model") or base.model
     given = _given(values, {name: name for name in _MODEL_FIELDS})
     if "input_size" in given:
-        given["input_size"] = _parse_size(given["input_size"])
+        given["input_size"] = parse_size(given["input_size"], "--input-size")
     options = base.options
     if is_stored(model):
         options = ModelOptions()
@@ -193,14 +193,34 @@ def resolve_model(values: dict[str, Any]) -> tuple[str, ModelOptions]:
     return model, replace(options, **given)
 
 
-def _parse_size(text: str) -> tuple[int, int]:
-    """Height and width from "WIDTHxHEIGHT"."""
+def parse_size(text: str, option: str) -> tuple[int, int]:
+    """Height and width from "WIDTHxHEIGHT".
+
+    Raises:
+        InputError: it is none; `option` is named.
+    """
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text, re.ASCII)
     if match is None:
         raise InputError(
-            f"--input-size is {text!r}; write width and height in pixels, for example 854x480."
+            f"{option} is {text!r}; write width and height in pixels, for example 854x480."
         )
     return int(match[2]), int(match[1])
+
+
+def parse_void(text: str) -> int | Literal["auto"] | None:
+    """The value of `--void`.
+
+    Raises:
+        InputError: it is none.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--void is {text!r}; it must be a number, none or auto.") from None
 
 
 def resolve_preset(values: dict[str, Any]) -> Preset:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from propagate.commands.options import (
+    parse_void,
     progress_bar,
     propagation_options,
     quiet_decoders,
     resolve_preset,
 )
-from propagate.errors import InputError
 
 
 @click.command()
@@ -66,7 +66,7 @@ def run(
         output=output,
         frames=values["frames"],
         reader=values["reader"],
-        void=_void(values["void"]),
+        void=parse_void(values["void"]),
         binarize=values["binarize"],
         trust_ids=values["trust_ids"],
         model=settings.model,
@@ -91,14 +91,3 @@ def run(
     total = sum(report.seconds.values())
     rate = f" ({report.frames / total:.1f} frames/s)" if total else ""
     click.echo(f"{report.frames} frames labelled in {total:.1f} s{rate}: {report.folder.path}")
-
-
-def _void(text: str) -> int | Literal["auto"] | None:
-    if text == "auto":
-        return "auto"
-    if text == "none":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"--void is {text!r}; it must be a number, none or auto.") from None

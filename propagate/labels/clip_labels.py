@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float16, Integer
 
 
-class FrameRef(NamedTuple):
+@dataclass(frozen=True, order=True)
+class FrameRef:
     """A frame without its content: its index in the clip, from 0, and the stem of its files."""
 
     index: int

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from propagate.errors import LabelError
-from propagate.labels.clip_labels import ClipLabels, ClipObject, FrameRef, frame_refs
+from propagate.labels.clip_labels import ClipObject, FrameRef, frame_refs
 from propagate.labels.mask_folders import image_mode, natural_order, sorted_files, sub_folders
 
 _NAMED = re.compile(r"(\d+)(?:-(.*))?", re.ASCII)
@@ -45,8 +45,9 @@ class ObjectFolders:
     def __init__(self, path: Path) -> None:
         folders = [f for f in sub_folders(path) if sorted_files(f, ".png")] if path.is_dir() else []
         if not folders:
-            raise LabelError(f"{path} holds no folder with .png files; give one with a folder per "
-                             "object.")
+            raise LabelError(
+                f"{path} holds no folder with .png files; give one with a folder per object."
+            )
         self.files: dict[int, dict[str, Path]] = {}
         objects = []
         matches = [_NAMED.fullmatch(folder.name) for folder in folders]

@@ -55,9 +55,7 @@ def ring_of(node: Node) -> Float64[np.ndarray, "n 2"]:
     return np.array(values).reshape(-1, 2)
 
 
-def fill_any(
-    rings: Sequence[Float64[np.ndarray, "n 2"]], size: Size
-) -> Bool[np.ndarray, "h w"]:
+def fill_any(rings: Sequence[Float64[np.ndarray, "n 2"]], size: Size) -> Bool[np.ndarray, "h w"]:
     """The pixels inside any of the rings, each filled by itself."""
     mask = np.zeros(size, dtype=bool)
     for ring in rings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,3 +45,36 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
             raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target`, and put it in place when the block succeeds.
+
+    What was at `target` is removed then, and not before. On an error it is as it was.
+
+    Raises:
+        OutputError: the folder above does not exist, or `target` cannot be replaced.
+    """
+    target = Path(target).absolute()
+    if not target.parent.is_dir():
+        raise OutputError(f"Cannot write {target}: there is no folder {target.parent}; create it.")
+    temporary, old = (
+        target.with_name(f".{target.name[:40]}.{uuid4().hex[:8]}.{kind}") for kind in ("new", "old")
+    )
+    try:
+        temporary.mkdir()
+        yield temporary
+        if target.exists():
+            target.rename(old)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    except OSError as error:
+        raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
+    finally:
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)

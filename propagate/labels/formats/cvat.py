@@ -176,7 +176,8 @@ def _head(clip: ClipLabels, object_ids: list[int]) -> str:
         )
     )
     labels = "".join(
-        f"        <label>\n          <name>{_escape(label)}</name>\n          <type>polygon</type>\n"
+        f"        <label>\n          <name>{_escape(label)}</name>\n"
+        "          <type>polygon</type>\n"
         f"          <attributes>\n{attributes}          </attributes>\n        </label>\n"
         for label in sorted({clip.object(i).label for i in object_ids})
     )

@@ -66,7 +66,7 @@ def _read(path: Path, options: ReadOptions) -> ClipLabels:
                 raise root.error(f"is for a frame of {_size(root)}, but the first one has {size}")
             yield _frame(frame.index, frame.name, root, objects, size)
 
-    notes = ()
+    notes: tuple[str, ...] = ()
     if ungrouped:
         notes = (
             f"{ungrouped} shapes have no group_id, so all shapes of one label are one object.",
@@ -139,8 +139,9 @@ def _decode(shape: Node, size: Size) -> Bool[np.ndarray, "h w"]:
         return fill([ring_of(Node(box, *_at(points)))], size)
     if len(corners) == 4 and kind == "mask":
         return _paste(shape["mask"], round(corners[0]), round(corners[1]), size)
-    raise shape.error(f"is a {kind} of {len(corners) // 2} points; polygons, rectangles and masks "
-                      "are read")
+    raise shape.error(
+        f"is a {kind} of {len(corners) // 2} points; polygons, rectangles and masks are read"
+    )
 
 
 def _at(node: Node) -> tuple[Path, str]:
@@ -170,7 +171,7 @@ class _Writer(LabelWriter):
     def add(self, frame: FrameLabels, rgb: UInt8[np.ndarray, "h w 3"] | None) -> None:
         del rgb
         height, width = self.clip.size
-        document = {
+        document: dict[str, Any] = {
             "version": _VERSION,
             "flags": {},
             "shapes": [s for i in frame.masks.object_ids for s in self._shapes(frame, i)],

@@ -52,7 +52,8 @@ def _read(path: Path, options: ReadOptions) -> ClipLabels:
                 occluded=frozenset(table.occluded.get(frame.name, ())),
             )
 
-    name = path.absolute().name
+    whole = path.absolute()
+    name = whole.parent.name if mask_folder(whole.parent) == whole else whole.name
     return ClipLabels(name, masks.size, masks.frames, stream, tuple(table.objects.values()))
 
 
@@ -76,7 +77,15 @@ FORMAT = MaskFormat(
     keeps=frozenset(
         (
             *("pixels", "holes", "identities", "ids", "names", "categories", "confidence"),
-            *("occlusion", "absent objects", "void", "frame names", "frame numbers", "empty frames", "size"),
+            *(
+                "occlusion",
+                "absent objects",
+                "void",
+                "frame names",
+                "frame numbers",
+                "empty frames",
+                "size",
+            ),
         )
     ),
     suffixes=(".png", ".csv"),

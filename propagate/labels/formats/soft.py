@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from propagate.errors import LabelError
 from propagate.labels.clip_labels import (
@@ -110,7 +110,7 @@ class _Writer(LabelWriter):
         self._objects.update(frame.masks.object_ids, frame.confidence, frame.occluded)
         values = np.ascontiguousarray(scores.values)
         file = self.path / f"{frame.name}.safetensors"
-        save_file({_TENSOR: values}, file, metadata={"labels": json.dumps(facts)})
+        file.write_bytes(save({_TENSOR: values}, metadata={"labels": json.dumps(facts)}))
 
     def finish(self) -> None:
         known = [self.clip.object(object_id) for object_id in sorted(self._objects)]

@@ -101,9 +101,7 @@ def _rows(file: Path) -> Iterator[tuple[int, Float64[np.ndarray, "n 2"]]]:
         except ValueError:
             kind, values = -1, np.zeros(0)
         if kind < 0 or len(values) < 6 or len(values) % 2 or not np.isfinite(values).all():
-            raise LabelError(
-                f"{file}: line {number} is not a class and x y of 3 points or more."
-            )
+            raise LabelError(f"{file}: line {number} is not a class and x y of 3 points or more.")
         yield kind, values.reshape(-1, 2)
 
 
@@ -131,7 +129,7 @@ def _read(path: Path, options: ReadOptions) -> ClipLabels:
             masks, overlap = composer.compose()
             yield FrameLabels(frame.index, frame.name, masks, overlap=overlap)
 
-    objects = ()
+    objects: tuple[ClipObject, ...] = ()
     if single:
         kinds = sorted({kind for file in files for kind, _ in _rows(file)})
         ids = [data.ids.get(kind, kind + 1) for kind in kinds]

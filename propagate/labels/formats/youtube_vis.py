@@ -90,9 +90,7 @@ def _video_name(node: Node) -> str:
     return node.get("name").text() or folder or str(node["id"].value)
 
 
-def _frame(
-    index: int, name: str, position: int, tracks: list[_Track], size: Size
-) -> FrameLabels:
+def _frame(index: int, name: str, position: int, tracks: list[_Track], size: Size) -> FrameLabels:
     composer = Composer(size)
     confidence, occluded = {}, set()
     for track in tracks:

@@ -43,7 +43,7 @@ def _read(path: Path, options: ReadOptions) -> ClipLabels:
     shift = options.count_from if all(file.stem.isdigit() for file in files) else 0
     if masks.frames[0].index < shift:
         raise LabelError(
-            f"{files[0]} is the frame before the first one; leave out --count-from {shift}."
+            f"{files[0]} is the frame before the first one; leave out --src-count-from {shift}."
         )
     frames = tuple(FrameRef(frame.index - shift, frame.name) for frame in masks.frames)
 

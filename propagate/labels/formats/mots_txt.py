@@ -55,7 +55,7 @@ def _parse(path: Path, count_from: int) -> list[_Line]:
             )
         frame, number, _, height, width = map(int, words[:5])
         if frame < count_from:
-            raise LabelError(f"{place} has frame {frame}; leave out --count-from {count_from}.")
+            raise LabelError(f"{place} has frame {frame}; leave out --src-count-from {count_from}.")
         if number < 1 or not (0 < height <= 1 << 16 and 0 < width <= 1 << 16):
             raise LabelError(f"{place} has an id or size out of range.")
         lines.append(_Line(frame - count_from, number, Size(height, width), words[5], place))
@@ -90,7 +90,7 @@ def _read(path: Path, options: ReadOptions) -> ClipLabels:
             yield FrameLabels(frame.index, frame.name, labels, overlap=overlap)
 
     first = frames[0].index
-    note = f"The first frame is {first}; if these count from 1, say --count-from 1."
+    note = f"The first frame is {first}; if these count from 1, say --src-count-from 1."
     notes = (note,) if first == 1 and options.count_from == 0 else ()
     name = path.absolute().stem
     return ClipLabels(name, size, frames, stream, describe=mots_object, notes=notes)

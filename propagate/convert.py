@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from propagate.errors import InputError, LabelError, OutputError
+from propagate.errors import InputError, LabelError
 from propagate.labels.clip_labels import ClipLabels, FrameLabels
 from propagate.labels.format_base import MaskFormat, ReadOptions, WriteOptions
 from propagate.labels.format_registry import detect_format, format_names, get_format
 from propagate.labels.losses import Tally
 from propagate.labels.mask_checks import Void
-from propagate.output.atomic import atomic_folder, atomic_path
+from propagate.output.atomic import atomic_folder, atomic_path, check_replaceable
 from propagate.types import Size
 from propagate.video import open_clip
 from propagate.video.base import FrameReader
@@ -108,25 +108,24 @@ def convert_masks(
     """
     target = _target_format(request)
     source = _source_format(request)
-    _check_target(request, target)
+    check_replaceable(
+        request.target,
+        source=request.source,
+        folder=target.folder,
+        suffixes=target.suffixes,
+        overwrite=request.overwrite,
+    )
     reader = open_clip(request.clip) if request.clip is not None else None
     if target.needs_frames and reader is None:
         raise InputError(f"{target.name} needs the pictures; name the clip with --clip.")
-    size = request.size
-    if reader is not None and size is None:
-        size = next(iter(reader)).size
-    options = ReadOptions(
-        video=request.video, size=size, void=request.void, count_from=request.source_from
-    )
-    clip = source.read(request.source, options)
-    notes = [*clip.notes]
+    clip = source.read(request.source, _read_options(request, reader))
     for note in clip.notes:
         say(note)
     tally = Tally(clip)
     shown = reader if target.needs_frames else None
     written = _write(request, target, clip, tally, shown, progress)
     lost = tally.lost(target.keeps)
-    for note in (*lost.values(), *tally.overlap_note, *written):
+    for note in (*lost.values(), *written):
         say(note)
     return ConvertReport(
         path=request.target,
@@ -135,7 +134,16 @@ def convert_masks(
         frames=tally.frames,
         objects=tuple(sorted(tally.objects)),
         lost={str(trait): sentence for trait, sentence in lost.items()},
-        notes=(*notes, *tally.overlap_note, *written),
+        notes=(*clip.notes, *written),
+    )
+
+
+def _read_options(request: ConvertRequest, reader: FrameReader | None) -> ReadOptions:
+    size = request.size
+    if reader is not None and size is None:
+        size = next(iter(reader)).size
+    return ReadOptions(
+        video=request.video, size=size, void=request.void, count_from=request.source_from
     )
 
 
@@ -147,7 +155,7 @@ def _write(
     pictures: FrameReader | None,
     progress: Progress[Any] | None,
 ) -> list[str]:
-    """Write all frames; returns the writer's notes."""
+    """Write all frames; returns notes about how."""
     options = WriteOptions(tolerance=request.tolerance, count_from=request.target_from)
     place: AbstractContextManager[Path] = (
         atomic_folder(request.target) if target.folder else atomic_path(request.target)
@@ -161,7 +169,7 @@ def _write(
         for frame, rgb in labelled:
             writer.add(frame, rgb)
         writer.finish()
-        return writer.notes
+        return [*tally.overlap_note, *writer.notes]
 
 
 def _with_pictures(
@@ -223,32 +231,3 @@ def _source_format(request: ConvertRequest) -> MaskFormat:
         wanted, found = ("folder", "file") if source.folder else ("file", "folder")
         raise LabelError(f"{source.name} is a {wanted}, but {request.source} is a {found}.")
     return source
-
-
-def _check_target(request: ConvertRequest, target: MaskFormat) -> None:
-    path, source = request.target, request.source.absolute()
-    if path.absolute() in (source, *source.parents):
-        raise OutputError(f"{path} is or holds the masks to convert; choose another place.")
-    if not path.exists():
-        return
-    if path.is_dir() != target.folder:
-        kind = "folder" if path.is_dir() else "file"
-        raise OutputError(f"{path} is a {kind}, which {target.name} isn't; choose another name.")
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if not request.overwrite:
-        raise OutputError(f"{path} exists; replace it with --overwrite, or choose another name.")
-    if path.is_dir():
-        _check_replaceable(path, target)
-
-
-def _check_replaceable(path: Path, target: MaskFormat) -> None:
-    """A folder is replaced only if this format could have written all that is in it."""
-    for item in path.rglob("*"):
-        if item.is_dir() and not item.is_symlink():
-            continue
-        if item.is_symlink() or item.suffix.lower() not in target.suffixes:
-            raise OutputError(
-                f"{path} holds {item.relative_to(path)}, which is no part of {target.name}, so "
-                "nothing in it is touched; choose another folder."
-            )

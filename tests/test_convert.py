@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +68,16 @@ def test_the_masks_of_a_run_are_a_source_too(
     tracks = ET.parse(tmp_path / "a.xml").getroot().findall("track")
     assert {track.get("label") for track in tracks} == {"object 3", "object 7"}
     assert ET.parse(tmp_path / "a.xml").findtext("meta/task/name") == "run"
+
+
+def test_an_unfinished_run_is_told(
+    capsys: pytest.CaptureFixture[str], run_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    record = tmp_path / "run/run.json"
+    record.write_text(record.read_text().replace('"complete"', '"running"'))
+    code, _, err = call(capsys, "convert", tmp_path / "run", tmp_path / "a.json", "--to", "coco")
+    assert (code, "is not finished, so frames may be missing" in err) == (0, True)
 
 
 def test_json_has_all_that_is_lost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -176,12 +188,12 @@ def test_a_folder_with_other_things_is_never_replaced(
     (tmp_path / "thesis.txt").write_text("precious")
     words = ("convert", run_folder, tmp_path, "--to", "png", "--overwrite")
     code, _, err = call(capsys, *words)
-    assert (code, "holds thesis.txt, which is no part of png" in err) == (1, True)
+    assert (code, "holds thesis.txt, which is no such result" in err) == (1, True)
     assert tree(tmp_path) == {"thesis.txt": b"precious"}
     code, _, err = call(
         capsys, "convert", run_folder / "masks", run_folder, "--to", "png", "--overwrite"
     )
-    assert (code, "is or holds the masks to convert" in err) == (1, True)
+    assert (code, "is or holds the source" in err) == (1, True)
     assert (run_folder / "run.json").exists()
 
 
@@ -233,8 +245,6 @@ def test_errors_say_what_to_do(
     assert (code, out) == (1, "")
     assert err.startswith("Error: ")
     assert err.count("\n") == 1
-    import re
-
     assert re.search(message, err), err
     assert list(tmp_path.iterdir()) == []
 

@@ -339,6 +339,7 @@ MALFORMED_JSON = [
     ),
     ("coco", COCO, {"images__1__height": 9}, "has another size than the first, 5x4"),
     ("coco", COCO, {"images__1__file_name": "x/a1.png"}, "2 frames of .* are named a1"),
+    ("coco", COCO, {"annotations__0__score": float("nan")}, "confidence of object 1 in frame a2"),
     ("coco", COCO, {"annotations__0__track_id": 0}, "object id 0 is not possible"),
     ("coco", COCO, {"annotations__0__track_id": "one"}, 'track_id is "one", not a whole number'),
     (
@@ -429,6 +430,13 @@ def test_malformed_yolo_is_named(row: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(f"\n{row}")
     with pytest.raises(LabelError, match="a.txt: line 2 is not a class and x y"):
         read(tmp_path, "yolo", ReadOptions(size=Size(4, 5)))
+
+
+def test_malformed_yaml_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: [\n")
+    (tmp_path / "a.txt").write_text("0 0 0 1 0 1 1\n")
+    with pytest.raises(LabelError, match=r"data.yaml is not valid YAML \([^\n]*line 2[^\n]*\)\.$"):
+        read(tmp_path, "yolo")
 
 
 def test_malformed_soft_scores_are_named(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from propagate.labels.clip_labels import ClipLabels, ClipObject, FrameRef, SoftScores
-from propagate.labels.format_base import ReadOptions
+from propagate.labels.format_base import ReadOptions, Trait
 from propagate.labels.format_registry import detect_format, format_names, get_format
 from propagate.labels.outlines import outlines
 from propagate.types import Masks, Size
@@ -46,7 +47,7 @@ def through(clip: ClipLabels, name: str, folder: Path) -> ClipLabels:
 
 def filled(ids: np.ndarray) -> np.ndarray:
     """Ids with holes that are background filled, as polygons show them."""
-    from propagate.labels.clip_labels import Composer
+    from propagate.labels.composer import Composer
     from propagate.labels.outlines import fill
 
     size = Size(*ids.shape)
@@ -157,14 +158,19 @@ def test_a_hidden_object_keeps_its_marks(name: str, tmp_path: Path) -> None:
     assert Seen.of(through(clip, name, tmp_path)) == Seen.of(clip)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in format_names() if "frame numbers" in get_format(n).keeps]
-)
+@pytest.mark.parametrize("name", format_names())
 def test_frame_numbers_survive_gaps(name: str, tmp_path: Path) -> None:
     frames = [FrameRef(5, "00005"), FrameRef(10, "00010")]
     back = Seen.of(through(clip_of([RING, LATE], frames=frames), name, tmp_path))
     shown = [ref for ref, ids in zip(back.refs, back.ids, strict=True) if np.any(ids)]
     assert [index for index, _ in shown] == [5, 10]
+
+
+@pytest.mark.parametrize("name", ["coco", "soft"])
+def test_frame_numbers_survive_beside_other_names(name: str, tmp_path: Path) -> None:
+    frames = [FrameRef(5, "b"), FrameRef(10, "a")]
+    back = Seen.of(through(clip_of([RING, LATE], frames=frames), name, tmp_path))
+    assert back.refs == [(5, "b"), (10, "a")]
 
 
 @pytest.mark.parametrize("name", [n for n in format_names() if "void" in get_format(n).keeps])
@@ -219,6 +225,14 @@ def test_what_is_written_is_recognised(name: str, tmp_path: Path) -> None:
             detect_format(path)
         return
     assert detect_format(path).name == name
+
+
+@pytest.mark.parametrize("name", format_names())
+def test_the_docs_say_what_is_lost(name: str) -> None:
+    page = Path(__file__).parent.parent / "docs/how-to/convert.md"
+    (row,) = [line for line in page.read_text().splitlines() if line.startswith(f"| `{name}` |")]
+    told = {trait.strip() for trait in row.split("|")[4].split(",")} - {""}
+    assert told == set(get_args(Trait)) - get_format(name).keeps
 
 
 @pytest.mark.parametrize("name", format_names())

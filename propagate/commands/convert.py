@@ -11,8 +11,29 @@ import click
 from propagate.commands.options import parse_size, parse_void, progress_bar, quiet_decoders
 from propagate.labels.format_registry import format_names
 
+_HELP = """Convert the masks in SRC to another format, DST.
 
-@click.command()
+SRC is a run folder, or masks of any format here, of this or another tool:
+
+\b
+png          indexed PNG per frame (DAVIS, SAM 2, Cutie)
+youtube-vos  Annotations/CLIP/FRAME.png and meta.json
+youtube-vis  JSON, a track per object
+coco         COCO instances JSON with track_id
+mots         16-bit PNG per frame, class * 1000 + instance
+mots-txt     text, a line per mask
+cvat         CVAT for video 1.1 XML, polygon tracks
+labelme      LabelMe JSON per frame
+yolo         YOLO segmentation, text per frame
+binary       black and white PNG per object and frame
+soft         fp16 scores, safetensors per frame
+rgba         transparent PNG per object and frame
+
+What DST has no room for is told on stderr. Frames are counted from 0.
+"""
+
+
+@click.command(help=_HELP)
 @click.argument("source", type=click.Path(path_type=Path), metavar="SRC")
 @click.argument("target", type=click.Path(path_type=Path), metavar="DST")
 @click.option(
@@ -62,26 +83,7 @@ from propagate.labels.format_registry import format_names
 @click.option("--overwrite", is_flag=True, help="Replace DST.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def convert(size: str | None, void: str, as_json: bool, **values: Any) -> None:
-    r"""Convert the masks in SRC to another format, DST.
-
-    SRC is a run folder, or masks of any format here, of this or another tool:
-
-    \b
-    png          indexed PNG per frame (DAVIS, SAM 2, Cutie)
-    youtube-vos  Annotations/CLIP/FRAME.png and meta.json
-    youtube-vis  JSON, a track per object
-    coco         COCO instances JSON with track_id
-    mots         16-bit PNG per frame, class * 1000 + instance
-    mots-txt     text, a line per mask
-    cvat         CVAT for video 1.1 XML, polygon tracks
-    labelme      LabelMe JSON per frame
-    yolo         YOLO segmentation, text per frame
-    binary       black and white PNG per object and frame
-    soft         fp16 scores, safetensors per frame
-    rgba         transparent PNG per object and frame
-
-    What DST has no room for is told on stderr. Frames are counted from 0.
-    """
+    """See `_HELP`, which click shows."""
     from propagate.convert import ConvertRequest, convert_masks
     from propagate.types import Size
 

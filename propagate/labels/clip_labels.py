@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from propagate.errors import LabelError
 from propagate.types import Masks, Size
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float16, Integer
+    from jaxtyping import Float16
 
 
 @dataclass(frozen=True, order=True)
@@ -101,6 +102,9 @@ class FrameLabels:
         occluded: objects that something else hides in part or wholly.
         scores: what `masks` was decided from, where that is known.
         overlap: pixels that more than one object claimed; see `Composer`.
+
+    Raises:
+        LabelError: a confidence is no finite number.
     """
 
     index: int
@@ -110,6 +114,14 @@ class FrameLabels:
     occluded: frozenset[int] = frozenset()
     scores: SoftScores | None = None
     overlap: int = 0
+
+    def __post_init__(self) -> None:
+        for object_id, value in self.confidence.items():
+            if not math.isfinite(value):
+                raise LabelError(
+                    f"The confidence of object {object_id} in frame {self.name} is {value}; it "
+                    "must be a finite number, 0 to 1."
+                )
 
 
 @dataclass(frozen=True)
@@ -160,41 +172,6 @@ class ClipLabels:
         return {known.id: known for known in self.objects}
 
 
-class Composer:
-    """Puts masks of single objects, which may overlap, together to one id per pixel.
-
-    A pixel that several objects claim goes to the one on top: the higher layer, then the one
-    with fewer pixels in this frame, then the lower id.
-
-    Args:
-        size: of the frame.
-    """
-
-    def __init__(self, size: Size) -> None:
-        self._size = size
-        self._masks: dict[int, Bool[np.ndarray, "h w"]] = {}
-        self._layers: dict[int, int] = {}
-
-    def add(self, object_id: int, mask: Bool[np.ndarray, "h w"], *, layer: int = 0) -> None:
-        """Add (a piece of) an object; its layer is that of its last piece."""
-        known = self._masks.get(object_id)
-        self._masks[object_id] = mask if known is None else known | mask
-        self._layers[object_id] = layer
-
-    def compose(self) -> tuple[Masks, int]:
-        """The ids, and the number of pixels that more than one object claimed."""
-        order = sorted(
-            self._masks, key=lambda i: (self._layers[i], -np.count_nonzero(self._masks[i]), -i)
-        )
-        ids = np.zeros(self._size, dtype=id_dtype(max(order, default=0)))
-        contested = np.zeros(self._size, dtype=bool)
-        for object_id in order:
-            mask = self._masks[object_id]
-            contested |= mask & (ids != 0)
-            ids[mask] = object_id
-        return Masks(ids), int(np.count_nonzero(contested))
-
-
 def id_dtype(largest: int) -> np.dtype[np.integer]:
     """The smallest of uint8, uint16 and int32 that holds ids up to `largest`.
 
@@ -204,14 +181,6 @@ def id_dtype(largest: int) -> np.dtype[np.integer]:
     if largest > np.iinfo(np.int32).max:
         raise LabelError(f"The object id {largest} is too large; ids may have 31 bits.")
     return np.dtype(np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.int32)
-
-
-def object_masks(
-    ids: Integer[np.ndarray, "h w"], objects: Sequence[int]
-) -> Iterator[tuple[int, Bool[np.ndarray, "h w"]]]:
-    """The mask of each of `objects`."""
-    for object_id in objects:
-        yield object_id, ids == object_id
 
 
 def frame_refs(stems: Sequence[str]) -> tuple[FrameRef, ...]:

@@ -5,110 +5,24 @@ Source: CVAT's documentation of its XML format.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
-
-import numpy as np
 
 from propagate.errors import LabelError
 from propagate.labels.clip_labels import ClipObject, FrameRef, numbered_frames
-from propagate.labels.outlines import fill
-from propagate.labels.rle import runs_to_mask
+from propagate.labels.cvat_shapes import (
+    NAME_ATTRIBUTE,
+    OBJECT_ATTRIBUTE,
+    Shape,
+    attribute_of,
+    whole_number,
+)
 from propagate.types import Size
 
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float64
-
-OBJECT_ATTRIBUTE = "object"
-NAME_ATTRIBUTE = "name"
-CONFIDENCE_ATTRIBUTE = "confidence"
-
 _MAX_FRAMES = 10_000_000
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A polygon or mask in one frame.
-
-    Args:
-        object_id: of the object.
-        element: as the file has it.
-        place: for messages.
-    """
-
-    object_id: int
-    element: ET.Element
-    place: str
-
-    @property
-    def occluded(self) -> bool:
-        """Whether something hides a part of it."""
-        return self.element.get("occluded") == "1"
-
-    @property
-    def outside(self) -> bool:
-        """Whether the object is not in this frame."""
-        return self.element.get("outside") == "1"
-
-    @property
-    def layer(self) -> int:
-        """Its z order; the higher is on top."""
-        return _whole(self.element, "z_order", self.place, default=0)
-
-    @property
-    def confidence(self) -> float | None:
-        """What its attribute says, if it has one."""
-        text = _attribute(self.element, CONFIDENCE_ATTRIBUTE)
-        try:
-            return float(text) if text else None
-        except ValueError as error:
-            raise LabelError(f"{self.place}: confidence {text!r} is no number.") from error
-
-    def decode(self, size: Size) -> Bool[np.ndarray, "h w"]:
-        """Its pixels.
-
-        Raises:
-            LabelError: it is malformed.
-        """
-        if self.element.tag == "mask":
-            return self._decode_mask(size)
-        return fill([self._points()], size)
-
-    def _points(self) -> Float64[np.ndarray, "n 2"]:
-        text = self.element.get("points", "")
-        try:
-            points = [[float(value) for value in pair.split(",")] for pair in text.split(";")]
-        except ValueError:
-            points = []
-        finite = all(len(pair) == 2 and all(map(math.isfinite, pair)) for pair in points)
-        if len(points) < 3 or not finite:
-            shown = text if len(text) <= 40 else f"{text[:37]}..."
-            raise LabelError(
-                f"{self.place}: the points {shown!r} are not x,y;x,y;... of 3 points or more."
-            )
-        return np.array(points)
-
-    def _decode_mask(self, size: Size) -> Bool[np.ndarray, "h w"]:
-        left, top, width, height = (
-            _whole(self.element, key, self.place) for key in ("left", "top", "width", "height")
-        )
-        fits = width > 0 and height > 0 and left >= 0 and top >= 0
-        if not fits or left + width > size.width or top + height > size.height:
-            raise LabelError(f"{self.place}: the mask does not lie within its frame of {size}.")
-        try:
-            runs = [int(run) for run in self.element.get("rle", "").split(",")]
-            # CVAT's runs go along the rows, those of COCO down the columns.
-            part = runs_to_mask(runs, Size(width, height)).T
-        except (ValueError, LabelError) as error:
-            raise LabelError(f"{self.place}: rle is malformed: {error}.") from error
-        mask = np.zeros(size, dtype=bool)
-        mask[top : top + height, left : left + width] = part
-        return mask
 
 
 @dataclass(frozen=True)
@@ -244,7 +158,7 @@ class _Reading:
         place = f"{self._path}: track {track.get('id', self._tracks - 1)}"
         found = []
         for element in track:
-            frame = _whole(element, "frame", place)
+            frame = whole_number(element, "frame", place)
             if frame < 0 or frame >= (self.count or _MAX_FRAMES):
                 raise LabelError(f"{place}: frame {frame} is not one of the task.")
             if element.tag not in ("polygon", "mask"):
@@ -256,29 +170,14 @@ class _Reading:
 
     def _object(self, track: ET.Element, element: ET.Element, place: str) -> int:
         """Id of the object: what our attribute says, else the number of the track from 1."""
-        text = _attribute(element, OBJECT_ATTRIBUTE)
+        text = attribute_of(element, OBJECT_ATTRIBUTE)
         if text and not (text.isascii() and text.isdigit()):
             raise LabelError(f"{place}: the attribute object is {text!r}, not a number.")
-        object_id = int(text) if text else _whole(track, "id", place, default=self._tracks - 1) + 1
+        object_id = (
+            int(text) if text else whole_number(track, "id", place, default=self._tracks - 1) + 1
+        )
         if object_id not in self.objects:
             labelled = ClipObject.labelled(object_id, track.get("label", ""))
-            name = _attribute(element, NAME_ATTRIBUTE)
+            name = attribute_of(element, NAME_ATTRIBUTE)
             self.objects[object_id] = ClipObject(object_id, name, labelled.category)
         return object_id
-
-
-def _attribute(element: ET.Element, name: str) -> str:
-    for attribute in element.findall("attribute"):
-        if attribute.get("name") == name:
-            return (attribute.text or "").strip()
-    return ""
-
-
-def _whole(element: ET.Element, key: str, place: str, *, default: int | None = None) -> int:
-    text = element.get(key)
-    if text is None and default is not None:
-        return default
-    try:
-        return int(text or "")
-    except ValueError as error:
-        raise LabelError(f"{place}: {key} {text!r} is no whole number.") from error

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from propagate.errors import InputError
 from propagate.labels.clip_labels import ClipLabels, FrameLabels
@@ -38,7 +38,8 @@ Trait = Literal[
 
 `pixels`: every pixel with the default options; `identities`: which masks are the same object in
 different frames; `ids`: the very numbers; `absent objects`: confidence and occlusion of an object
-that has no pixel in a frame; `void`: pixels that are unknown; `frame numbers`: gaps between frames;
+that has no pixel in a frame; `void`: pixels that are unknown; `frame numbers`: gaps between frames
+whose names are no numbers;
 `empty frames`: that a frame was labelled and has no object.
 """
 
@@ -111,7 +112,7 @@ class LabelWriter(ABC):
 
     @property
     def notes(self) -> list[str]:
-        """Sentences for the user about what was changed, beyond what `MaskFormat.keeps` tells."""
+        """Sentences for the user about what was changed, beyond what `MaskFormat.loses` tells."""
         return []
 
 
@@ -122,7 +123,7 @@ class MaskFormat:
     Args:
         name: what the user types.
         summary: one line: whose it is and what files it has.
-        keeps: what it has room for.
+        loses: what it has no room for.
         suffixes: of the files it consists of.
         folder: whether it is a folder, not one file.
         detect: whether an existing file or folder is in this format, by a look at some of it.
@@ -134,13 +135,18 @@ class MaskFormat:
 
     name: str
     summary: str
-    keeps: frozenset[Trait]
+    loses: frozenset[Trait]
     suffixes: tuple[str, ...]
     folder: bool
     detect: Callable[[Path], bool]
     read: Callable[[Path, ReadOptions], ClipLabels]
     write: Callable[[Path, ClipLabels, WriteOptions], LabelWriter]
     needs_frames: bool = False
+
+    @property
+    def keeps(self) -> frozenset[Trait]:
+        """What it has room for."""
+        return frozenset(get_args(Trait)) - self.loses
 
 
 def _check_count_from(value: int) -> None:

@@ -47,7 +47,7 @@ class Tally:
             ("soft", int(frame.scores is not None and _is_soft(frame))),
             ("empty frames", int(not present and not marked)),
             ("frame names", int(frame.name != number_name(frame.index))),
-            ("frame numbers", int(frame.index != self.frames)),
+            ("frame numbers", int(frame.index != self.frames and not _told_by_name(frame))),
         ):
             self._counts[trait] = self._counts.get(trait, 0) + count  # type: ignore[index,call-overload]
 
@@ -95,6 +95,11 @@ _SENTENCES: dict[Trait, str] = {
 def _is_soft(frame: FrameLabels) -> bool:
     scores = frame.scores
     return scores is not None and bool(((scores.values > 0) & (scores.values < 1)).any())
+
+
+def _told_by_name(frame: FrameLabels) -> bool:
+    """Whether the name of a frame is its number; every format has names or numbers."""
+    return frame.name.isascii() and frame.name.isdigit() and int(frame.name) == frame.index
 
 
 def _listed(items: list[str]) -> str:

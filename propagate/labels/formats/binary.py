@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from propagate.errors import LabelError
-from propagate.labels.clip_labels import ClipLabels, Composer, FrameLabels
+from propagate.labels.clip_labels import ClipLabels, FrameLabels
+from propagate.labels.composer import Composer
 from propagate.labels.format_base import LabelWriter, MaskFormat, ReadOptions, WriteOptions
 from propagate.labels.mask_files import read_mask
 from propagate.labels.object_folders import ObjectFolders, first_mode, folder_name
@@ -85,11 +86,8 @@ def _write(path: Path, mask: Bool[np.ndarray, "h w"]) -> None:
 FORMAT = MaskFormat(
     name="binary",
     summary="a folder per object (ID or ID-CATEGORY) with a black and white PNG per frame",
-    keeps=frozenset(
-        (
-            *("pixels", "holes", "identities", "ids", "categories"),
-            *("frame names", "frame numbers", "empty frames", "size"),
-        )
+    loses=frozenset(
+        {"names", "confidence", "occlusion", "absent objects", "void", "soft", "frame numbers"}
     ),
     suffixes=(".png",),
     folder=True,

@@ -17,12 +17,12 @@ import numpy as np
 from propagate.labels.clip_labels import (
     ClipLabels,
     ClipObject,
-    Composer,
     FrameLabels,
     FrameRef,
     frame_refs,
     safe_stem,
 )
+from propagate.labels.composer import Composer
 from propagate.labels.format_base import LabelWriter, MaskFormat, ReadOptions, WriteOptions
 from propagate.labels.json_files import Node, choose_video, has_keys, read_json
 from propagate.labels.segmentations import box_of, decode_segmentation, encode_segmentation
@@ -186,12 +186,7 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="coco",
     summary="COCO instances JSON: run lengths and track_id",
-    keeps=frozenset(
-        (
-            *("pixels", "holes", "identities", "ids", "names", "categories", "confidence"),
-            *("occlusion", "frame names", "frame numbers", "empty frames", "size"),
-        )
-    ),
+    loses=frozenset({"absent objects", "void", "soft"}),
     suffixes=(".json",),
     folder=False,
     detect=_detect,

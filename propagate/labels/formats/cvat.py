@@ -15,13 +15,14 @@ from xml.sax import saxutils
 
 import numpy as np
 
-from propagate.labels.clip_labels import ClipLabels, Composer, FrameLabels
-from propagate.labels.cvat_tracks import (
+from propagate.labels.clip_labels import ClipLabels, FrameLabels
+from propagate.labels.composer import Composer
+from propagate.labels.cvat_shapes import (
     CONFIDENCE_ATTRIBUTE,
     NAME_ATTRIBUTE,
     OBJECT_ATTRIBUTE,
-    read_cvat,
 )
+from propagate.labels.cvat_tracks import read_cvat
 from propagate.labels.format_base import LabelWriter, MaskFormat, ReadOptions, WriteOptions
 from propagate.labels.outlines import outlines
 
@@ -65,7 +66,9 @@ class _Track:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.index = -1
-        self.shape = ""
+        self.points = ""
+        self.attributes = ""
+        self.shown = False
 
 
 class _Writer(LabelWriter):
@@ -85,24 +88,24 @@ class _Writer(LabelWriter):
                 self._hole_pixels += round(piece.hole_area)
 
     def _show(self, track: _Track, frame: FrameLabels, object_id: int, points: str) -> None:
-        if track.shape and track.index + 1 < frame.index:
+        if track.shown and track.index + 1 < frame.index:
             self._hide(track)
         values = {OBJECT_ATTRIBUTE: str(object_id)}
         if self.clip.object(object_id).name:
             values[NAME_ATTRIBUTE] = self.clip.object(object_id).name
         if object_id in frame.confidence:
             values[CONFIDENCE_ATTRIBUTE] = repr(frame.confidence[object_id])
-        track.index, track.shape = frame.index, _attributes(values)
-        track.lines.append(
-            _polygon(frame.index, points, track.shape, occluded=object_id in frame.occluded)
-        )
+        track.index, track.points, track.attributes = frame.index, points, _attributes(values)
+        track.shown = True
+        occluded = object_id in frame.occluded
+        track.lines.append(_polygon(frame.index, points, track.attributes, occluded=occluded))
 
     def _hide(self, track: _Track) -> None:
         """End the track after its last frame, unless that is the clip's last."""
         if track.index < self.clip.frames[-1].index:
-            points = track.lines[-1].split('points="')[1].split('"')[0]
-            track.lines.append(_polygon(track.index + 1, points, track.shape, outside=True))
-        track.shape = ""
+            line = _polygon(track.index + 1, track.points, track.attributes, outside=True)
+            track.lines.append(line)
+        track.shown = False
 
     def finish(self) -> None:
         for track in self._tracks.values():
@@ -195,12 +198,7 @@ def _head(clip: ClipLabels, object_ids: list[int]) -> str:
 FORMAT = MaskFormat(
     name="cvat",
     summary="CVAT for video 1.1 XML: tracks of polygons",
-    keeps=frozenset(
-        (
-            *("identities", "ids", "names", "categories", "confidence", "occlusion"),
-            *("frame numbers", "empty frames", "size"),
-        )
-    ),
+    loses=frozenset({"pixels", "holes", "absent objects", "void", "soft", "frame names"}),
     suffixes=(".xml",),
     folder=False,
     detect=_detect,

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from propagate.errors import LabelError
-from propagate.labels.clip_labels import ClipLabels, ClipObject, Composer, FrameLabels, frame_refs
+from propagate.labels.clip_labels import ClipLabels, ClipObject, FrameLabels, frame_refs
+from propagate.labels.composer import Composer
 from propagate.labels.format_base import LabelWriter, MaskFormat, ReadOptions, WriteOptions
 from propagate.labels.json_files import Node, has_keys, read_json
 from propagate.labels.mask_folders import sorted_files
@@ -212,12 +213,7 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="labelme",
     summary="LabelMe: a JSON file per frame with polygons, group_id is the object",
-    keeps=frozenset(
-        (
-            *("identities", "ids", "names", "categories", "confidence", "occlusion"),
-            *("frame names", "empty frames", "size"),
-        )
-    ),
+    loses=frozenset({"pixels", "holes", "absent objects", "void", "soft", "frame numbers"}),
     suffixes=(".json",),
     folder=True,
     detect=_detect,

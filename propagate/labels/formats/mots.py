@@ -79,11 +79,8 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="mots",
     summary="MOTS: 16-bit PNG per frame, class * 1000 + instance, 10000 ignored",
-    keeps=frozenset(
-        (
-            *("pixels", "holes", "identities", "categories", "void"),
-            *("frame numbers", "empty frames", "size"),
-        )
+    loses=frozenset(
+        {"ids", "names", "confidence", "occlusion", "absent objects", "soft", "frame names"}
     ),
     suffixes=(".png",),
     folder=True,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from propagate.errors import LabelError
-from propagate.labels.clip_labels import ClipLabels, Composer, FrameLabels, FrameRef, number_name
+from propagate.labels.clip_labels import ClipLabels, FrameLabels, FrameRef, number_name
+from propagate.labels.composer import Composer
 from propagate.labels.format_base import LabelWriter, MaskFormat, ReadOptions, WriteOptions
 from propagate.labels.mots_ids import IGNORE, PER_CLASS, MotsIds, mots_object
 from propagate.labels.rle import decode_rle, encode_rle
@@ -129,8 +130,17 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="mots-txt",
     summary="MOTS: one text file, `frame id class height width rle` per mask",
-    keeps=frozenset(
-        ("pixels", "holes", "identities", "categories", "void", "frame numbers", "size")
+    loses=frozenset(
+        {
+            "ids",
+            "names",
+            "confidence",
+            "occlusion",
+            "absent objects",
+            "soft",
+            "frame names",
+            "empty frames",
+        }
     ),
     suffixes=(".txt",),
     folder=False,

@@ -11,6 +11,7 @@ import numpy as np
 from propagate.errors import LabelError
 from propagate.labels.clip_labels import ClipLabels, FrameLabels
 from propagate.labels.format_base import LabelWriter, MaskFormat, ReadOptions, WriteOptions
+from propagate.labels.json_files import read_json
 from propagate.labels.mask_files import write_mask
 from propagate.labels.mask_folders import MaskFolder, image_mode, sorted_files
 from propagate.labels.track_table import TRACK_TABLE, TrackTable, TrackTableWriter
@@ -40,7 +41,9 @@ def _read(path: Path, options: ReadOptions) -> ClipLabels:
     if not files:
         raise LabelError(f"{folder} holds no .png file; give a folder with a mask per frame.")
     masks = MaskFolder(files, void=options.void)
-    table = TrackTable.read(path / TRACK_TABLE)
+    whole = path.absolute()
+    run = whole.parent if mask_folder(whole.parent) == whole else whole
+    table = TrackTable.read(run / TRACK_TABLE)
 
     def stream() -> Iterator[FrameLabels]:
         for frame, found in masks:
@@ -52,9 +55,15 @@ def _read(path: Path, options: ReadOptions) -> ClipLabels:
                 occluded=frozenset(table.occluded.get(frame.name, ())),
             )
 
-    whole = path.absolute()
-    name = whole.parent.name if mask_folder(whole.parent) == whole else whole.name
-    return ClipLabels(name, masks.size, masks.frames, stream, tuple(table.objects.values()))
+    objects = tuple(table.objects.values())
+    return ClipLabels(run.name, masks.size, masks.frames, stream, objects, notes=_notes(run))
+
+
+def _notes(run: Path) -> tuple[str, ...]:
+    record = run / _RUN_RECORD
+    if record.is_file() and read_json(record).get("status").value == "running":
+        return (f"The run in {run} is not finished, so frames may be missing.",)
+    return ()
 
 
 class _Writer(LabelWriter):
@@ -74,20 +83,7 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="png",
     summary="indexed PNG per frame, 16-bit grey for ids above 255 (DAVIS); a run folder",
-    keeps=frozenset(
-        (
-            *("pixels", "holes", "identities", "ids", "names", "categories", "confidence"),
-            *(
-                "occlusion",
-                "absent objects",
-                "void",
-                "frame names",
-                "frame numbers",
-                "empty frames",
-                "size",
-            ),
-        )
-    ),
+    loses=frozenset({"soft", "frame numbers"}),
     suffixes=(".png", ".csv"),
     folder=True,
     detect=_detect,

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from propagate.errors import LabelError
-from propagate.labels.clip_labels import ClipLabels, Composer, FrameLabels
+from propagate.labels.clip_labels import ClipLabels, FrameLabels
+from propagate.labels.composer import Composer
 from propagate.labels.format_base import LabelWriter, MaskFormat, ReadOptions, WriteOptions
 from propagate.labels.object_folders import ObjectFolders, first_mode, folder_name
 from propagate.types import Size
@@ -96,11 +97,16 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="rgba",
     summary="cut-outs: a folder per object with a transparent PNG per frame; needs --clip",
-    keeps=frozenset(
-        (
-            *("pixels", "holes", "identities", "ids", "categories", "soft"),
-            *("frame names", "frame numbers", "size"),
-        )
+    loses=frozenset(
+        {
+            "names",
+            "confidence",
+            "occlusion",
+            "absent objects",
+            "void",
+            "frame numbers",
+            "empty frames",
+        }
     ),
     suffixes=(".png",),
     folder=True,

@@ -133,13 +133,7 @@ def _hard(masks: Masks) -> SoftScores:
 FORMAT = MaskFormat(
     name="soft",
     summary="soft scores: a safetensors file per frame, fp16 [labels, height, width]",
-    keeps=frozenset(
-        (
-            *("pixels", "holes", "identities", "ids", "names", "categories", "confidence"),
-            *("occlusion", "absent objects", "void", "soft", "frame names", "frame numbers"),
-            *("empty frames", "size"),
-        )
-    ),
+    loses=frozenset(),
     suffixes=(".safetensors", ".json"),
     folder=True,
     detect=_detect,

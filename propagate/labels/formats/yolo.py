@@ -20,7 +20,8 @@ import numpy as np
 import yaml
 
 from propagate.errors import LabelError
-from propagate.labels.clip_labels import ClipLabels, ClipObject, Composer, FrameLabels, frame_refs
+from propagate.labels.clip_labels import ClipLabels, ClipObject, FrameLabels, frame_refs
+from propagate.labels.composer import Composer
 from propagate.labels.format_base import LabelWriter, MaskFormat, ReadOptions, WriteOptions
 from propagate.labels.json_files import Node
 from propagate.labels.mask_folders import sorted_files
@@ -68,7 +69,8 @@ def _read_data(path: Path) -> _Data:
     try:
         root = Node(yaml.safe_load(file.read_text(encoding="utf-8")), file)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise LabelError(f"{file} is not valid YAML ({error}).") from error
+        reason = " ".join(str(error).split())
+        raise LabelError(f"{file} is not valid YAML ({reason}).") from error
     names = root.get("names").value or {}
     listed = enumerate(names) if isinstance(names, list) else root["names"].as_(dict).items()
     data.names = {_whole(number, root): str(name) for number, name in listed}
@@ -193,7 +195,19 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="yolo",
     summary="YOLO-seg (Ultralytics): a text file per frame, `class x y x y ...` per object",
-    keeps=frozenset(("pixels", "holes", "categories", "frame names", "empty frames", "size")),
+    loses=frozenset(
+        {
+            "identities",
+            "ids",
+            "names",
+            "confidence",
+            "occlusion",
+            "absent objects",
+            "void",
+            "soft",
+            "frame numbers",
+        }
+    ),
     suffixes=(".txt", ".yaml"),
     folder=True,
     detect=_detect,

@@ -16,11 +16,11 @@ import numpy as np
 from propagate.labels.clip_labels import (
     ClipLabels,
     ClipObject,
-    Composer,
     FrameLabels,
     frame_refs,
     safe_stem,
 )
+from propagate.labels.composer import Composer
 from propagate.labels.format_base import LabelWriter, MaskFormat, ReadOptions, WriteOptions
 from propagate.labels.json_files import Node, choose_video, has_keys, read_json
 from propagate.labels.segmentations import box_of, decode_segmentation, encode_segmentation
@@ -180,12 +180,7 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="youtube-vis",
     summary="YouTube-VIS JSON: a track per object with run lengths per frame",
-    keeps=frozenset(
-        (
-            *("pixels", "holes", "identities", "ids", "names", "categories", "confidence"),
-            *("occlusion", "absent objects", "frame names", "empty frames", "size"),
-        )
-    ),
+    loses=frozenset({"void", "soft", "frame numbers"}),
     suffixes=(".json",),
     folder=False,
     detect=_detect,

@@ -80,11 +80,8 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="youtube-vos",
     summary="YouTube-VOS: Annotations/CLIP/FRAME.png and meta.json with categories",
-    keeps=frozenset(
-        (
-            *("pixels", "holes", "identities", "ids", "categories", "void"),
-            *("frame names", "frame numbers", "empty frames", "size"),
-        )
+    loses=frozenset(
+        {"names", "confidence", "occlusion", "absent objects", "soft", "frame numbers"}
     ),
     suffixes=(".png", ".json"),
     folder=True,

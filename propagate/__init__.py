@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from propagate.config import ModelOptions, PropagationSettings, VideoSettings, preset
+    from propagate.convert import ConvertRequest, convert_masks
     from propagate.errors import PropagateError
     from propagate.extract import ExtractRequest, extract_features
     from propagate.features.registry import create_extractor
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 # Imported on first use, so that `import propagate` loads no torch, decord or OpenCV.
 _HOMES = {
+    "ConvertRequest": "convert",
     "ExtractRequest": "extract",
     "FeatureMap": "types",
     "Frame": "types",
@@ -34,6 +36,7 @@ _HOMES = {
     "Size": "types",
     "VideoPropagator": "pipeline",
     "VideoSettings": "config",
+    "convert_masks": "convert",
     "create_extractor": "features.registry",
     "extract_features": "extract",
     "load_reference_mask": "labels.mask_checks",
@@ -45,6 +48,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ConvertRequest",
     "ExtractRequest",
     "FeatureMap",
     "Frame",
@@ -58,6 +62,7 @@ __all__ = [
     "Size",
     "VideoPropagator",
     "VideoSettings",
+    "convert_masks",
     "create_extractor",
     "extract_features",
     "load_reference_mask",

@@ -18,6 +18,7 @@ _COMMANDS = {
     "inspect": ("propagate.commands.inspect", "inspect"),
     "batch": ("propagate.commands.batch", "batch"),
     "extract": ("propagate.commands.extract", "extract"),
+    "convert": ("propagate.commands.convert", "convert"),
     "eval": ("propagate.commands.eval", "evaluate"),
     "sweep": ("propagate.commands.sweep", "sweep"),
     "models": ("propagate.commands.models", "models"),

@@ -233,7 +233,7 @@ def resolve_model(values: dict[str, Any]) -> tuple[str, ModelOptions]:
     model = values.pop("model") or base.model
     given = _given(values, {name: name for name in _MODEL_FIELDS})
     if "input_size" in given:
-        given["input_size"] = _parse_size(given["input_size"])
+        given["input_size"] = parse_size(given["input_size"], "--input-size")
     options = base.options
     if is_stored(model):
         options = ModelOptions()
@@ -248,12 +248,16 @@ def resolve_model(values: dict[str, Any]) -> tuple[str, ModelOptions]:
     return model, replace(options, **given)
 
 
-def _parse_size(text: str) -> tuple[int, int]:
-    """Height and width from "WIDTHxHEIGHT"."""
+def parse_size(text: str, option: str) -> tuple[int, int]:
+    """Height and width from "WIDTHxHEIGHT".
+
+    Raises:
+        InputError: it is none; `option` is named.
+    """
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text, re.ASCII)
     if match is None:
         raise InputError(
-            f"--input-size is {text!r}; write width and height in pixels, for example 854x480."
+            f"{option} is {text!r}; write width and height in pixels, for example 854x480."
         )
     return int(match[2]), int(match[1])
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -44,3 +45,71 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
             raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target`, and put it in place when the block succeeds.
+
+    What was at `target` is removed then, and not before. On an error it is as it was.
+
+    Raises:
+        OutputError: the folder above does not exist, or `target` cannot be replaced.
+    """
+    target = Path(target).absolute()
+    if not target.parent.is_dir():
+        raise OutputError(f"Cannot write {target}: there is no folder {target.parent}; create it.")
+    temporary, old = (
+        target.with_name(f".{target.name[:40]}.{uuid4().hex[:8]}.{kind}") for kind in ("new", "old")
+    )
+    try:
+        temporary.mkdir()
+        yield temporary
+        if target.exists():
+            target.rename(old)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    except OSError as error:
+        raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
+    finally:
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_replaceable(
+    target: Path, *, source: Path, folder: bool, suffixes: Collection[str], overwrite: bool
+) -> None:
+    """Check that a file or folder may be written at `target`.
+
+    Args:
+        target: where. A folder that is there may be replaced only if every file in it has one of
+            `suffixes`, so that nothing is lost that is not a result.
+        source: what it is made from, which must not be or lie there.
+        folder: whether a folder is to be written.
+        suffixes: in lower case.
+        overwrite: whether the user allows to replace.
+
+    Raises:
+        OutputError: it may not.
+    """
+    if target.resolve() in (source.resolve(), *source.resolve().parents):
+        raise OutputError(f"{target} is or holds the source, {source}; choose another place.")
+    if not target.exists():
+        return
+    if target.is_dir() != folder:
+        kinds = ("folder", "file") if target.is_dir() else ("file", "folder")
+        raise OutputError(f"{target} is a {kinds[0]}, not a {kinds[1]}; choose another name.")
+    if folder and not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise OutputError(f"{target} exists; replace it with --overwrite, or choose another name.")
+    for item in target.rglob("*") if folder else ():
+        if item.is_symlink() or (item.is_file() and item.suffix.lower() not in suffixes):
+            raise OutputError(
+                f"{target} holds {item.relative_to(target)}, which is no such result, so nothing "
+                "in it is touched; choose another folder."
+            )

@@ -287,8 +287,8 @@ def test_large_ids_are_refused_where_they_do_not_fit(
     assert not (tmp_path / "p").exists()
 
 
-def test_real_masks_of_several_objects(shared_dir: Path, tmp_path: Path) -> None:
-    """A DAVIS 2017 train sequence, every format with all pixels: there and back."""
+def test_real_masks(shared_dir: Path, tmp_path: Path) -> None:
+    """A few frames of a DAVIS train sequence, there and back to the pixel."""
     from propagate.convert import ConvertRequest, convert_masks
 
     masks = shared_dir / "data/DAVIS/Annotations/480p/bear"

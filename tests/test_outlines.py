@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from propagate.labels.outlines import fill, joined, outlines
+from propagate.labels.rle import encode_rle
 from propagate.types import Size
 from tests.tiny_labels import bool_masks
 
@@ -37,6 +38,15 @@ def test_joined_outlines_are_exact_after_a_trip_through_text(mask: np.ndarray) -
     shares = [[float(f"{v:.7g}") for v in p] for p in joined(rings) / (width, height)]
     back = fill([np.array(shares) * (width, height)], Size(height, width))
     np.testing.assert_array_equal(back, mask)
+
+
+@given(bool_masks())
+def test_pycocotools_fills_the_same_pixels(mask: np.ndarray) -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    size = Size(*mask.shape)
+    for piece in outlines(mask):
+        (theirs,) = coco.frPyObjects([piece.ring.ravel().tolist()], *size)
+        assert theirs["counts"].decode() == encode_rle(fill([piece.ring], size))
 
 
 def test_a_pixel_is_a_square_at_its_place() -> None:

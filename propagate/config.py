@@ -247,6 +247,11 @@ PRESETS = {
         summary="the embedded model with settings chosen on DAVIS-2016 train clips",
         model=EMBEDDED_MODEL,
     ),
+    "keypoints": Preset(
+        summary="the embedded model with settings chosen on BADJA clips and two flies",
+        model=EMBEDDED_MODEL,
+        video=VideoSettings(propagation=PropagationSettings(topk=5)),
+    ),
     "dift-adm": Preset(
         summary="exact protocol of DIFT's eval_davis.py with DIFT_adm (ADM, ImageNet 256x256)",
         model="dift-adm",

@@ -194,6 +194,11 @@ class Keypoints:
         twice = [name for name in self.names if self.names.count(name) > 1]
         if twice:
             raise InputError(f"The keypoint {twice[0]} is there twice; names must differ.")
+        unwritable = [name for name in self.names if not str(name).isprintable()]
+        if unwritable:
+            raise InputError(
+                f"The keypoint name {str(unwritable[0])!r} has a line break or the like."
+            )
         lost = self.visible & ~np.isfinite(self.xy).all(axis=1)
         if lost.any():
             name = self.names[int(lost.argmax())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 Color = tuple[int, int, int]
+_Spot = tuple[float, float, int, int]  # x, y of a point, and on which side of it to write
 
 _SHIFT = 4  # OpenCV draws to 1/16 of a pixel
 _TEXT = (255, 255, 255)
@@ -36,8 +37,9 @@ def draw_keypoints(
     """A copy of `rgb` with points, skeleton and names.
 
     A part has the same colour in all individuals; bones have the colour of their individual. A
-    visible point is a disc, a hidden one whose place is known a ring. Names are left out where they
-    would cover another name.
+    visible point is a disc, a hidden one whose place is known a ring. Names are those of parts, or
+    of individuals where there are several, and are left out where they would cover each other or
+    another point.
 
     Args:
         rgb: the frame.
@@ -54,12 +56,23 @@ def draw_keypoints(
         raise InputError(f"An edge names {unknown[0]!r}; the points are {', '.join(parts)}.")
     drawn = rgb.copy()
     _draw_bones(drawn, points, edges)
-    radius = max(2, round(rgb.shape[0] / _ROWS_PER_RADIUS))
+    radius = _radius(points, rgb.shape[0])
     for name, (x, y), visible in zip(points.names, points.xy, points.visible, strict=True):
         if np.isfinite(x):
             color = _bright(parts.index(name.part))
             _draw_point(drawn, (float(x), float(y)), color, radius, filled=bool(visible))
     return _write_names(drawn, points, radius) if names else drawn
+
+
+def _radius(points: Keypoints, height: int) -> int:
+    """Discs as large as the frame allows that don't cover their neighbours."""
+    places = points.xy[np.isfinite(points.xy).all(axis=1)].astype(np.float64)
+    radius = height / _ROWS_PER_RADIUS
+    if len(places) > 1:
+        apart = np.linalg.norm(places[:, None] - places, axis=2)
+        np.fill_diagonal(apart, np.inf)
+        radius = min(radius, float(np.median(apart.min(axis=1))) / 3)
+    return max(3, round(radius))
 
 
 def _draw_bones(rgb: UInt8[np.ndarray, "h w 3"], points: Keypoints, edges: Sequence[Edge]) -> None:
@@ -119,17 +132,33 @@ def _write_names(
     font = ImageFont.load_default(max(9, round(rgb.shape[0] / _ROWS_PER_LETTER)))
     image = Image.fromarray(rgb)
     draw = ImageDraw.Draw(image)
-    taken: list[tuple[float, float, float, float]] = []
-    for name, (x, y) in zip(points.names, points.xy, strict=True):
-        if not np.isfinite(x):
-            continue
-        start = (float(x) + radius + 2, float(y))
-        box = draw.textbbox(start, str(name), font=font, anchor="lm")
-        if any(_overlap(box, other) for other in taken):
-            continue
-        taken.append(box)
-        draw.text(start, str(name), _TEXT, font, anchor="lm", stroke_width=1, stroke_fill=HALO)
+    known = points.xy[np.isfinite(points.xy).all(axis=1)].astype(np.float64)
+    taken = [(x - radius, y - radius, x + radius, y + radius) for x, y in known.tolist()]
+    for text, spots in _labels(points):
+        for x, y, right, down in spots:
+            start = (x + right * (radius + 2), y + down * (radius + 2))
+            anchor = ("r", "m", "l")[right + 1] + ("b", "m", "t")[down + 1]
+            box = draw.textbbox(start, text, font=font, anchor=anchor, stroke_width=1)
+            if not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                draw.text(start, text, _TEXT, font, anchor, stroke_width=1, stroke_fill=HALO)
+                break
     return np.array(image)
+
+
+def _labels(points: Keypoints) -> Iterator[tuple[str, list[_Spot]]]:
+    """What to write, and where it may go, best first."""
+    pairs = zip(points.names, points.xy.tolist(), strict=True)
+    known = [(name, x, y) for name, (x, y) in pairs if np.isfinite([x, y]).all()]
+    individuals = list(dict.fromkeys(name.individual for name, _, _ in known))
+    if len(individuals) < 2:
+        yield from ((name.part, [(x, y, 1, 0), (x, y, -1, 0)]) for name, x, y in known)
+        return
+    for individual in individuals:
+        places = [(x, y) for name, x, y in known if name.individual == individual]
+        by_row = sorted(places, key=lambda place: place[1])
+        outer = [(max(places), 1, 0), (min(places), -1, 0), (by_row[0], 0, -1), (by_row[-1], 0, 1)]
+        yield individual, [(*place, right, down) for place, right, down in outer]
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

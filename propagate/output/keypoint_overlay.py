@@ -106,7 +106,7 @@ def _draw_point(
         cv2.circle(rgb, centre, scaled + (1 << _SHIFT), HALO, -1, cv2.LINE_AA, _SHIFT)
         cv2.circle(rgb, centre, scaled, color, -1, cv2.LINE_AA, _SHIFT)
     else:
-        cv2.circle(rgb, centre, scaled, HALO, 3, cv2.LINE_AA, _SHIFT)
+        cv2.circle(rgb, centre, scaled + (1 << _SHIFT), HALO, 1, cv2.LINE_AA, _SHIFT)
         cv2.circle(rgb, centre, scaled, color, 1, cv2.LINE_AA, _SHIFT)
 
 

@@ -72,7 +72,7 @@ def _read(path: Path) -> KeypointFile:
             places = np.where(seen[:, None] | joints.any(axis=1, keepdims=True), joints, np.nan)
             points = make_keypoints(names, places + PIXEL_CENTRE, seen)
             frames.append(AnnotatedFrame(points, number_at_end(name), name))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise LabelError(
             f"The keypoint file {path} does not have the layout of BADJA ({error}); "
             "take it as it was published."

@@ -29,6 +29,8 @@ from propagate.labels.keypoint_formats.base import (
 )
 from propagate.types import Keypoints, PointName, Size
 
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+
 
 def _read(path: Path) -> KeypointFile:
     content = read_json(path)
@@ -47,7 +49,7 @@ def _read(path: Path) -> KeypointFile:
                 category.get("skeleton") or (), category.get("keypoints") or (), first=1
             )
         ]
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except _DAMAGE as error:
         raise LabelError(
             f"The keypoint file {path} does not have the layout of COCO keypoints "
             f"({type(error).__name__}: {error}); export it again."
@@ -78,8 +80,9 @@ def _frame(
     sure = np.array(confidence, dtype=np.float64)
     known = None if np.isnan(sure).all() else sure
     name = stem(str(image["file_name"]))
-    index = image.get("frame_index", number_at_end(name))
-    size = Size(image["height"], image["width"]) if "height" in image else None
+    index = int(image["frame_index"]) if "frame_index" in image else number_at_end(name)
+    height, width = (int(image.get(side) or 0) for side in ("height", "width"))
+    size = Size(height, width) if min(height, width) > 0 else None
     return AnnotatedFrame(
         make_keypoints(names, places, table[:, 2] >= 2, known), index=index, name=name, size=size
     )

@@ -99,7 +99,7 @@ class _Row:
             value = np.nan
         if (
             abs(value) > _FARTHEST
-            or (np.isnan(value) and text.lower() != "nan")
+            or (np.isnan(value) and (whole or text.lower() != "nan"))
             or (whole and value < 0)
         ):
             kind = "a whole number from 0" if whole else "a number"

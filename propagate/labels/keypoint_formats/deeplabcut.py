@@ -8,6 +8,7 @@ Images are told by the number their names end with.
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,9 @@ def _read(path: Path) -> KeypointFile:
 def _frame(path: Path, header: _Header, row: list[str]) -> AnnotatedFrame:
     # Row labels are a number, a path, or a path in three columns.
     label = next((text for text in reversed(row[: header.first]) if text), "")
-    name = None if label.replace(".", "", 1).isdigit() else stem(label)
-    index = number_at_end(name) if name else int(float(label or 0))
+    numbered = re.fullmatch(r"(\d{1,18})(\.0)?", label.strip(), re.ASCII)
+    name = None if numbered else stem(label)
+    index = int(numbered[1]) if numbered else number_at_end(name)
     values = {
         column: np.array([_number(path, row, at.get(column)) for at in header.columns.values()])
         for column in ("x", "y", "likelihood")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
-from scipy.io.matlab import MatReadError
 
 from propagate.errors import LabelError
 from propagate.labels.keypoint_formats.base import (
@@ -39,7 +38,6 @@ EDGES = (
     *(("belly", f"{side}_hip") for side in ("right", "left")),
 )
 _FIRST_PIXEL = 1.0
-_DAMAGE = (MatReadError, OSError, KeyError, ValueError, TypeError, NotImplementedError)
 _CENTRE = 0.5
 
 
@@ -49,7 +47,7 @@ def _read(path: Path) -> KeypointFile:
         places = np.asarray(positions, dtype=np.float64).transpose(2, 1, 0)
         if places.shape[1:] != (len(JOINTS), 2):
             raise ValueError(f"pos_img is {list(positions.shape)}")
-    except _DAMAGE as error:
+    except Exception as error:  # scipy reports damage as whatever its parser stumbled on
         raise LabelError(
             f"The keypoint file {path} must hold JHMDB's pos_img [2, {len(JOINTS)}, t], as MATLAB "
             f"saves it up to version 7 ({error}); take a joint_positions.mat as it was published."

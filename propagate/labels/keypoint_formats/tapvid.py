@@ -9,6 +9,8 @@ refused, since they could run code. Source: the notes on coordinates of TAP-Vid'
 from __future__ import annotations
 
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,31 +31,40 @@ if TYPE_CHECKING:
 
 UNIT = Size(1, 1)
 _SURELY_PIXELS = 1.5
+# NotImplementedError is a RuntimeError; so is what zipfile says of encrypted files.
+_DAMAGE = (
+    *(OSError, EOFError, KeyError, ValueError, TypeError, IndexError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def _read(path: Path) -> KeypointFile:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            points = np.asarray(arrays["points"], dtype=np.float64)
-            count, length, _ = points.shape
-            occluded = np.asarray(arrays["occluded"], dtype=bool).reshape(count, length)
-            # The frames themselves may be in the file too, and are large: they are left alone.
-            names = arrays["names"].tolist() if "names" in arrays else range(count)
-            indices = arrays["frame_indices"].tolist() if "frame_indices" in arrays else None
-    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        # The pictures themselves may be in the file too, and are large: they are left alone.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return _content(path, arrays)
+    except _DAMAGE as error:
         raise LabelError(
             f"The keypoint file {path} must hold 'points' [n, t, 2] and 'occluded' [n, t] without "
             f"pickled objects ({error}); save it with numpy.savez."
         ) from error
+
+
+def _content(path: Path, arrays: Mapping[str, np.ndarray]) -> KeypointFile:
+    points = np.asarray(arrays["points"], dtype=np.float64)
+    count, length, _ = points.shape
+    occluded = np.asarray(arrays["occluded"], dtype=bool).reshape(count, length)
+    names = arrays["names"].tolist() if "names" in arrays else range(count)
+    indices = arrays["frame_indices"].tolist() if "frame_indices" in arrays else range(length)
     called = [_name(str(name)) for name in names]
     size = None if np.nanmax(points, initial=0) > _SURELY_PIXELS else UNIT
     frames = tuple(
         AnnotatedFrame(
             make_keypoints(called, points[:, position], ~occluded[:, position]),
-            index=position if indices is None else int(indices[position]),
+            index=int(index),
             size=size,
         )
-        for position in range(length)
+        for position, index in zip(range(length), indices, strict=True)
     )
     note = f"The places in {path} are taken for pixels, since some are above 1."
     return KeypointFile(frames, notes=(note,) if size is None else ())

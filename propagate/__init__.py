@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from propagate.errors import PropagateError
     from propagate.extract import ExtractRequest, extract_features
     from propagate.features.registry import create_extractor
+    from propagate.labels.keypoint_checks import load_reference_keypoints
+    from propagate.labels.keypoint_files import read_keypoints, write_keypoints
+    from propagate.labels.keypoint_formats.base import AnnotatedFrame, KeypointFile
     from propagate.labels.mask_checks import load_reference_mask
     from propagate.labels.mask_files import read_mask, write_mask
     from propagate.pipeline import FrameResult, VideoPropagator
     from propagate.run import RunRequest, run_clip
-    from propagate.types import FeatureMap, Frame, LabelField, Masks, Size
+    from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks, PointName, Size
     from propagate.video import open_clip
 
 __version__ = "0.1.0"
@@ -23,13 +26,17 @@ __version__ = "0.1.0"
 # Imported on first use, so that `import propagate` loads no torch, decord or OpenCV.
 _HOMES = {
     "ConvertRequest": "convert",
+    "AnnotatedFrame": "labels.keypoint_formats.base",
     "ExtractRequest": "extract",
     "FeatureMap": "types",
     "Frame": "types",
     "FrameResult": "pipeline",
+    "KeypointFile": "labels.keypoint_formats.base",
+    "Keypoints": "types",
     "LabelField": "types",
     "Masks": "types",
     "ModelOptions": "config",
+    "PointName": "types",
     "PropagateError": "errors",
     "PropagationSettings": "config",
     "RunRequest": "run",
@@ -39,23 +46,30 @@ _HOMES = {
     "convert_masks": "convert",
     "create_extractor": "features.registry",
     "extract_features": "extract",
+    "load_reference_keypoints": "labels.keypoint_checks",
     "load_reference_mask": "labels.mask_checks",
     "open_clip": "video",
     "preset": "config",
+    "read_keypoints": "labels.keypoint_files",
     "read_mask": "labels.mask_files",
     "run_clip": "run",
+    "write_keypoints": "labels.keypoint_files",
     "write_mask": "labels.mask_files",
 }
 
 __all__ = [
+    "AnnotatedFrame",
     "ConvertRequest",
     "ExtractRequest",
     "FeatureMap",
     "Frame",
     "FrameResult",
+    "KeypointFile",
+    "Keypoints",
     "LabelField",
     "Masks",
     "ModelOptions",
+    "PointName",
     "PropagateError",
     "PropagationSettings",
     "RunRequest",
@@ -65,11 +79,14 @@ __all__ = [
     "convert_masks",
     "create_extractor",
     "extract_features",
+    "load_reference_keypoints",
     "load_reference_mask",
     "open_clip",
     "preset",
+    "read_keypoints",
     "read_mask",
     "run_clip",
+    "write_keypoints",
     "write_mask",
 ]
 

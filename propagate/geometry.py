@@ -17,7 +17,7 @@ from propagate.errors import InputError
 from propagate.types import Size
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, UInt8
+    from jaxtyping import Float, Float32, UInt8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +104,19 @@ def resize_area(values: np.ndarray, size: Size) -> Float32[np.ndarray, "gh gw"]:
     target = (size.width, size.height)
     values = values.astype(np.float32, copy=False)
     return np.asarray(cv2.resize(values, target, interpolation=cv2.INTER_AREA))
+
+
+def map_points(
+    xy: Float[np.ndarray, "*n 2"], source: Size, target: Size
+) -> Float[np.ndarray, "*n 2"]:
+    """Places in one raster to the same places in another that covers the same rectangle.
+
+    Serves pixels to cells, cells to pixels, and an image to its resized copy.
+
+    Args:
+        xy: (x, y) from the outer corner of the first pixel or cell; NaN stays NaN.
+        source: size of the raster that `xy` counts in.
+        target: size of the other one.
+    """
+    scale = np.array([target.width / source.width, target.height / source.height])
+    return np.asarray((xy * scale).astype(xy.dtype))

@@ -1,22 +1,22 @@
-"""Composition: a clip and one labelled frame in, masks for every frame out."""
+"""Composition: a clip and one labelled frame in, labels for every frame out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from propagate.config import VideoSettings
 from propagate.errors import ClipError
 from propagate.features.base import FeatureExtractor, FittedExtractor
 from propagate.features.cache import FeatureCache
 from propagate.features.device import resolve_device, resolve_dtype
-from propagate.labels.masks import decode_masks, encode_masks
+from propagate.labels.codec import Codec, L, codec_for
 from propagate.output.checkpoint import SavedLabels
 from propagate.propagation import ContextEntry, Propagator
 from propagate.stopwatch import Stopwatch
-from propagate.types import FeatureMap, Frame, LabelField, Masks
+from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks
 from propagate.video.base import FrameReader
 
 T = TypeVar("T")
@@ -25,21 +25,31 @@ Progress = Callable[[str, int | None, Iterable[T]], Iterable[T]]
 
 
 @dataclass(frozen=True)
-class FrameResult:
+class FrameResult(Generic[L]):
     """One labelled frame.
 
     Args:
         frame: the picture.
-        masks: ids at the picture's size; the reference's own for the annotated frame.
+        labels: of the kind of the reference; the reference itself for the annotated frame.
         field: the soft labels they were decoded from.
     """
 
     frame: Frame
-    masks: Masks
+    labels: L
     field: LabelField
 
+    @property
+    def masks(self: FrameResult[Masks]) -> Masks:
+        """The labels of a clip with masks."""
+        return self.labels
 
-class VideoPropagator:
+    @property
+    def keypoints(self: FrameResult[Keypoints]) -> Keypoints:
+        """The labels of a clip with keypoints."""
+        return self.labels
+
+
+class VideoPropagator(Generic[L]):
     """Streams a clip through extraction, propagation and decoding.
 
     Iterating gives a `FrameResult` per frame in the clip's order, holding no more than the context
@@ -47,7 +57,7 @@ class VideoPropagator:
 
     Args:
         reader: the clip; its first frame is the annotated one.
-        reference: mask of that frame, at its size.
+        reference: masks of that frame, at its size, or its keypoints.
         extractor: where features come from.
         settings: propagation, encoding and decoding.
         device: where similarities are computed.
@@ -59,7 +69,7 @@ class VideoPropagator:
     def __init__(
         self,
         reader: FrameReader,
-        reference: Masks,
+        reference: L,
         *,
         extractor: FeatureExtractor,
         settings: VideoSettings,
@@ -68,8 +78,9 @@ class VideoPropagator:
         clock: Stopwatch | None = None,
     ) -> None:
         self._reader = reader
-        self._reference = reference
+        self._reference: L = reference
         self._settings = settings
+        self._codec: Codec[L] = codec_for(reference, settings)
         self._resume = {saved.index: saved for saved in resume}
         self._clock = clock or Stopwatch()
         self._dtype = resolve_dtype(settings.precision, resolve_device(device))
@@ -81,7 +92,7 @@ class VideoPropagator:
     def _fresh_propagator(self) -> Propagator:
         return Propagator(self._settings.propagation, dtype=self._dtype)
 
-    def __iter__(self) -> Iterator[FrameResult]:
+    def __iter__(self) -> Iterator[FrameResult[L]]:
         self._propagator = self._fresh_propagator()
         if isinstance(self._extractor, FittedExtractor):
             self._extractor.fit(first_frames(self._reader, self._extractor.fit_frames))
@@ -109,21 +120,15 @@ class VideoPropagator:
             for entry in self._propagator.context
         ]
 
-    def _step(self, frame: Frame, features: FeatureMap) -> FrameResult:
+    def _step(self, frame: Frame, features: FeatureMap) -> FrameResult[L]:
         if not self._propagator.context:
-            method = self._settings.mask_encoding
-            field = encode_masks(self._reference, features.grid, method=method)
+            field = self._codec.encode(self._reference, features.grid, image_size=frame.size)
             field = LabelField(field.scores.to(features.data.device), field.ids)
             self._propagator.step(features, field, index=frame.index)
             return FrameResult(frame, self._reference, field)
         field = self._propagator.step(features, index=frame.index)
-        masks = decode_masks(
-            field,
-            frame.size,
-            input_size=features.input_size,
-            method=self._settings.mask_decoding,
-        )
-        return FrameResult(frame, masks, field)
+        labels = self._codec.decode(field, image_size=frame.size, input_size=features.input_size)
+        return FrameResult(frame, labels, field)
 
     def _restore(self, saved: SavedLabels, features: FeatureMap) -> None:
         labels = LabelField(saved.labels.scores.to(features.data.device), saved.labels.ids)

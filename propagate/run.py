@@ -1,4 +1,4 @@
-"""The main job, whole: a clip and a mask file in, a folder of masks out."""
+"""The main job, whole: a clip and a mask or keypoint file in, a folder of labels out."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from propagate.config import EMBEDDED_MODEL, ModelOptions, VideoSettings
+from propagate.errors import InputError
 from propagate.features.base import FeatureExtractor
 from propagate.features.registry import create_extractor
+from propagate.labels.codec import L
+from propagate.labels.keypoint_checks import ReferenceKeypoints, load_reference_keypoints
+from propagate.labels.keypoint_files import is_keypoint_file
 from propagate.labels.mask_checks import ReferenceMask, Void, load_reference_mask
-from propagate.labels.mask_files import write_mask
-from propagate.output.atomic import atomic_path
 from propagate.output.checkpoint import load_checkpoint, save_checkpoint
+from propagate.output.keypoint_store import KeypointStore
+from propagate.output.label_store import LabelStore
+from propagate.output.mask_store import MaskStore
 from propagate.output.record_folder import Mode
 from propagate.output.render import render_overlay
 from propagate.output.run_folder import RunFolder
 from propagate.pipeline import Progress, VideoPropagator, first_frame, no_progress
 from propagate.stopwatch import Stopwatch
+from propagate.types import Frame, Size
 from propagate.video import ReaderName, open_clip
 from propagate.video.base import FrameReader
 
@@ -33,13 +39,16 @@ class RunRequest:
 
     Args:
         clip: video file, image folder, glob or multi-page image.
-        mask: mask of the first frame (of the first in `frames`).
+        mask: mask or keypoint file of the first frame (of the first in `frames`).
         output: folder to write.
         frames: range of the clip as "start:stop:step", or None for all of it.
         reader: which reader opens the clip.
         void: mask id whose pixels are unknown, "auto", or None for none.
         binarize: take everything bright for object 1.
         trust_ids: don't refuse ids that look like antialiasing.
+        points_size: size of the pictures that keypoints were marked on, in pixels, where it is not
+            the clip's and the file doesn't say.
+        skeleton: edges between keypoints to draw, as "a-b,b-c"; None for the file's own.
         model: name or path for the registry.
         options: model options.
         video: propagation settings.
@@ -55,6 +64,8 @@ class RunRequest:
     void: Void = "auto"
     binarize: bool = False
     trust_ids: bool = False
+    points_size: Size | None = None
+    skeleton: str | None = None
     model: str = EMBEDDED_MODEL
     options: ModelOptions = field(default_factory=ModelOptions)
     video: VideoSettings = field(default_factory=VideoSettings)
@@ -62,9 +73,9 @@ class RunRequest:
     overlay: bool = True
 
     def config(self) -> dict[str, Any]:
-        """What decides the masks; a resumed run must agree in all of it."""
+        """What decides the labels; a resumed run must agree in all of it."""
         fields = asdict(self)
-        for name in ("output", "mode", "overlay"):
+        for name in ("output", "mode", "overlay", "skeleton"):
             del fields[name]
         # A model that is already here gives the same numbers with or without a hub.
         del fields["options"]["offline"]
@@ -82,7 +93,7 @@ class RunReport:
     Args:
         folder: where it is.
         frames: frames labelled in this call.
-        notes: sentences the user should read: about the mask, and what could not be decoded.
+        notes: sentences the user should read: about the reference, and what could not be decoded.
         seconds: wall-clock seconds by stage.
     """
 
@@ -113,13 +124,7 @@ def run_clip(
     clock = Stopwatch()
     reader = open_clip(request.clip, reader=request.reader, frames=request.frames)
     first = first_frame(reader)
-    reference = load_reference_mask(
-        request.mask,
-        frame_size=first.size,
-        void=request.void,
-        binarize=request.binarize,
-        trust_ids=request.trust_ids,
-    )
+    reference = _load_reference(request, first)
     for note in reference.notes:
         say(note)
     folder = RunFolder(request.output, request.config(), mode=request.mode)
@@ -134,35 +139,69 @@ def run_clip(
         folder.check_same(name, value)
     folder.prepare()
     folder.write_record("running", **facts)
-    frames = _propagate(request, folder, reader, reference, extractor, clock, progress)
+    store: LabelStore[Any]
+    if isinstance(reference, ReferenceKeypoints):
+        points = reference.keypoints
+        store = KeypointStore(folder.keypoints, names=points.names, edges=reference.edges)
+        facts["skeleton"] = reference.edges
+        frames = _propagate(request, folder, reader, points, store, extractor, clock, progress)
+    else:
+        masks = reference.masks
+        store = MaskStore(folder, palette=reference.palette)
+        frames = _propagate(request, folder, reader, masks, store, extractor, clock, progress)
     losses = reader.losses.messages
     for loss in losses:
         say(loss)
     if request.overlay:
         with clock.measure("render"):
             shown = progress("drawing", reader.estimated_length, reader)
-            render_overlay(shown, folder, fps=reader.fps, annotated=first.index)
+            render_overlay(shown, folder, store, fps=reader.fps, annotated=first.index)
     notes = (*reference.notes, *losses)
-    facts |= {"frames": folder.count_masks(), "seconds": clock.seconds, "notes": notes}
+    facts |= {"frames": store.count(), "seconds": clock.seconds, "notes": notes}
     folder.write_record("complete", **facts)
     folder.checkpoint.unlink(missing_ok=True)
     return RunReport(folder, frames, notes, clock.seconds)
+
+
+def _load_reference(request: RunRequest, first: Frame) -> ReferenceMask | ReferenceKeypoints:
+    if is_keypoint_file(request.mask):
+        if request.binarize or request.trust_ids or request.void != "auto":
+            raise InputError(
+                f"--void, --binarize and --trust-ids are for masks, and {request.mask} is a "
+                "keypoint file; leave them out."
+            )
+        return load_reference_keypoints(
+            request.mask, frame=first, points_size=request.points_size, skeleton=request.skeleton
+        )
+    if request.points_size is not None or request.skeleton is not None:
+        raise InputError(
+            f"--points-size and --skeleton are for keypoints, and {request.mask} is a mask by its "
+            "ending; leave them out."
+        )
+    return load_reference_mask(
+        request.mask,
+        frame_size=first.size,
+        void=request.void,
+        binarize=request.binarize,
+        trust_ids=request.trust_ids,
+    )
 
 
 def _propagate(
     request: RunRequest,
     folder: RunFolder,
     reader: FrameReader,
-    reference: ReferenceMask,
+    reference: L,
+    store: LabelStore[L],
     extractor: FeatureExtractor,
     clock: Stopwatch,
     progress: Progress[Any],
 ) -> int:
-    """Write a mask per frame; returns how many. Saves the context when it is cut short."""
+    """Write the labels of every frame; returns of how many. Saves the context when cut short."""
     resume = load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else []
     propagator = VideoPropagator(
         reader,
-        reference.masks,
+        reference,
         extractor=extractor,
         settings=request.video,
         device=request.options.device,
@@ -171,13 +210,11 @@ def _propagate(
     )
     frames = 0
     written = resume
+    store.begin(after=max((saved.index for saved in resume), default=-1))
     try:
         for result in progress("propagating", reader.estimated_length, propagator):
-            with (
-                clock.measure("write"),
-                atomic_path(folder.mask_path(result.frame.name)) as path,
-            ):
-                write_mask(path, result.masks.ids, palette=reference.palette)
+            with clock.measure("write"):
+                store.write(result.frame, result.labels)
             frames += 1
             written = propagator.checkpoint()
             if frames % _CHECKPOINT_EVERY == 0:
@@ -187,4 +224,6 @@ def _propagate(
         if written:
             save_checkpoint(folder.checkpoint, written)
         raise
+    finally:
+        store.close()
     return frames

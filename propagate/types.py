@@ -16,7 +16,7 @@ from propagate.errors import InputError
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Float, Integer, UInt8
+    from jaxtyping import Bool, Float, Float32, Integer, UInt8
     from torch import Tensor
 
 
@@ -148,13 +148,84 @@ class Masks:
         return f"Masks({self.size}, objects={list(self.object_ids)}, void={self.void})"
 
 
+class PointName(NamedTuple):
+    """What a keypoint is called: a part of the skeleton, and whose it is."""
+
+    part: str
+    individual: str = ""
+
+    def __str__(self) -> str:
+        """`fly1/head`, or `head` where individuals have no names."""
+        return f"{self.individual}/{self.part}" if self.individual else self.part
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Keypoints:
+    """Named points of one frame; several individuals make one flat list.
+
+    Args:
+        names: k different names.
+        xy: float32 [k, 2], pixels from the outer corner of the top-left pixel; NaN where the
+            place is not known.
+        visible: bool [k]; a visible point has a place.
+        confidence: float32 [k] in [0, 1], or None where nobody said.
+    """
+
+    names: tuple[PointName, ...]
+    xy: Float32[np.ndarray, "k 2"]
+    visible: Bool[np.ndarray, " k"]
+    confidence: Float32[np.ndarray, " k"] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if self.xy.dtype != np.float32 or self.xy.shape != (count, 2):
+            raise InputError(
+                f"Keypoints.xy must be float32 [{count}, 2], one row per name, "
+                f"not {self.xy.dtype} {list(self.xy.shape)}."
+            )
+        if self.visible.dtype != np.bool_ or self.visible.shape != (count,):
+            raise InputError(
+                f"Keypoints.visible must be bool [{count}], one per name, "
+                f"not {self.visible.dtype} {list(self.visible.shape)}."
+            )
+        self._check_values()
+
+    def _check_values(self) -> None:
+        twice = [name for name in self.names if self.names.count(name) > 1]
+        if twice:
+            raise InputError(f"The keypoint {twice[0]} is there twice; names must differ.")
+        unwritable = [name for name in self.names if not str(name).isprintable()]
+        if unwritable:
+            raise InputError(
+                f"The keypoint name {str(unwritable[0])!r} has a line break or the like."
+            )
+        lost = self.visible & ~np.isfinite(self.xy).all(axis=1)
+        if lost.any():
+            name = self.names[int(lost.argmax())]
+            raise InputError(f"The keypoint {name} is visible but has no place; give x and y.")
+        known = self.confidence
+        if known is not None and not (
+            known.dtype == np.float32
+            and known.shape == self.visible.shape
+            and bool(((known >= 0) & (known <= 1)).all())
+        ):
+            raise InputError(
+                f"Keypoints.confidence must be float32 [{len(self.names)}] from 0 to 1, "
+                f"not {known.dtype} {list(known.shape)}."
+            )
+
+    def __repr__(self) -> str:
+        return f"Keypoints({len(self.names)} points, {int(self.visible.sum())} visible)"
+
+
 @dataclass(frozen=True, repr=False)
 class LabelField:
     """Soft labels on a feature grid.
 
     Args:
         scores: float32 [k, gh, gw], one channel per label, each in [0, 1].
-        ids: the label that each channel stands for; for masks channel 0 is background, id 0.
+        ids: the label that each channel stands for; for masks channel 0 is background, id 0; for
+            keypoints the position in their list.
     """
 
     scores: Float[Tensor, "k gh gw"]

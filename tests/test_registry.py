@@ -121,7 +121,9 @@ def test_components_of_a_fused_map(pipeline):
 
 
 @pytest.mark.parametrize(
-    ("make", "layers"), [(None, ("4", "10")), (save_tiny_dinov2, ("0", "1"))], ids=str
+    ("make", "layers"),
+    [(None, ("4", "10")), (save_tiny_dinov2, ("0", "1"))],
+    ids=["embedded", "vision"],
 )
 def test_layers_of_one_pass_are_those_of_single_ones(tmp_path, make, layers):
     model = EMBEDDED if make is None else str(make(tmp_path))

@@ -14,6 +14,8 @@ from propagate.config import (
     PRESETS,
     RIVAL_OPTIONS,
     Facet,
+    KeypointDecoding,
+    KeypointSettings,
     LatentMode,
     MaskDecoding,
     MaskEncoding,
@@ -61,6 +63,11 @@ _PROPAGATION_FIELDS = {
     "topk": "topk",
     "temperature": "temperature",
 }
+_KEYPOINT_FIELDS = {
+    "keypoint_sigma": "sigma",
+    "keypoint_decoding": "decoding",
+    "visible_from": "visible_from",
+}
 _VIDEO_FIELDS = ("mask_encoding", "mask_decoding", "precision")
 
 # DIFT's own names are kept for its knobs.
@@ -69,9 +76,8 @@ _MODEL_OPTIONS = (
         "--preset",
         "preset_name",
         type=click.Choice(list(PRESETS)),
-        default="default",
-        show_default=True,
-        help="Named settings; the options below override single ones.",
+        help="Named settings; the options below override single ones.  "
+        "[default: keypoints where they are carried, else default]",
     ),
     click.option(
         "--model",
@@ -129,6 +135,15 @@ _PROPAGATION_OPTIONS = (
     click.option(
         "--precision", type=click.Choice(get_args(Precision)), help="Precision of similarities."
     ),
+)
+_KEYPOINT_OPTIONS = (
+    click.option("--points-size", metavar="WxH", help="Pixels of what keypoints were marked on."),
+    click.option("--skeleton", metavar="A-B,B-C", help="Keypoints to join; the file's by default."),
+    click.option("--keypoint-sigma", type=float, help="Size of a keypoint on the grid, in cells."),
+    click.option(
+        "--keypoint-decoding", type=click.Choice(get_args(KeypointDecoding)), help="Grid to point."
+    ),
+    click.option("--visible-from", type=float, help="Least confidence of a visible keypoint, 0-1."),
 )
 
 
@@ -217,19 +232,30 @@ def propagation_options(command: Command) -> Command:
     return _with(command, (*_MODEL_OPTIONS, *_PROPAGATION_OPTIONS))
 
 
+def keypoint_options(command: Command) -> Command:
+    """Add the options that are about keypoints to a command."""
+    return _with(command, _KEYPOINT_OPTIONS)
+
+
 def _with(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def resolve_model(values: dict[str, Any]) -> tuple[str, ModelOptions]:
+def resolve_model(
+    values: dict[str, Any], *, otherwise: str = "default"
+) -> tuple[str, ModelOptions]:
     """Take the model options out of `values` and apply those given to the preset named there.
+
+    Args:
+        values: by the names of options.
+        otherwise: the preset where none is named.
 
     Raises:
         InputError: a value is not allowed.
     """
-    base = preset(values.pop("preset_name"))
+    base = preset(values.pop("preset_name") or otherwise)
     model = values.pop("model") or base.model
     given = _given(values, {name: name for name in _MODEL_FIELDS})
     if "input_size" in given:
@@ -262,19 +288,28 @@ def parse_size(text: str, option: str) -> tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
-def resolve_preset(values: dict[str, Any]) -> Preset:
-    """Take the shared options out of `values` and apply those given to the preset named there."""
-    base = preset(values["preset_name"])
-    model, options = resolve_model(values)
+def resolve_preset(values: dict[str, Any], *, otherwise: str = "default") -> Preset:
+    """Take the shared options out of `values` and apply those given to the preset named there.
+
+    Args:
+        values: by the names of options.
+        otherwise: the preset where none is named.
+    """
+    base = preset(values["preset_name"] or otherwise)
+    model, options = resolve_model(values, otherwise=otherwise)
     knobs = _given(values, _PROPAGATION_FIELDS)
+    points = _given(values, _KEYPOINT_FIELDS)
     video = _given(values, {name: name for name in _VIDEO_FIELDS})
     propagation: PropagationSettings = replace(base.video.propagation, **knobs)
-    settings: VideoSettings = replace(base.video, propagation=propagation, **video)
+    keypoints: KeypointSettings = replace(base.video.keypoints, **points)
+    settings: VideoSettings = replace(
+        base.video, propagation=propagation, keypoints=keypoints, **video
+    )
     return replace(base, model=model, options=options, video=settings)
 
 
 def _given(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    taken = {field: values.pop(option) for option, field in names.items()}
+    taken = {field: values.pop(option, None) for option, field in names.items()}
     return {field: value for field, value in taken.items() if value is not None}
 
 

@@ -10,7 +10,9 @@ import click
 
 from propagate.commands.options import (
     clip_options,
+    keypoint_options,
     output_mode,
+    parse_size,
     parse_void,
     progress_bar,
     propagation_options,
@@ -21,40 +23,55 @@ from propagate.commands.options import (
 
 @click.command()
 @click.argument("clip")
-@click.argument("mask", type=click.Path(path_type=Path))
+@click.argument("labels", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."
 )
-@click.option("--frames", help="Range of frames as start:stop:step; MASK belongs to the first.")
+@click.option("--frames", help="Range of frames as start:stop:step; LABELS belong to the first.")
 @clip_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option("--no-overlay", is_flag=True, help="Write no overlay video and contact sheet.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@keypoint_options
 @propagation_options
 def run(
-    clip: str, mask: Path, output: Path, overwrite: bool, resume: bool, as_json: bool, **values: Any
+    clip: str,
+    labels: Path,
+    output: Path,
+    overwrite: bool,
+    resume: bool,
+    as_json: bool,
+    **values: Any,
 ) -> None:
-    """Carry MASK, the mask of the first frame, through CLIP.
+    """Carry LABELS, the mask or keypoints of the first frame, through CLIP.
 
-    CLIP is a video file, a folder of images, a quoted glob, or a multi-page image. MASK is an
-    indexed or grey PNG (or another lossless image) of the clip's size: 0 is background, every
-    other value an object.
+    CLIP is a video file, a folder of images, a quoted glob, or a multi-page image. LABELS is a
+    mask or a keypoint file. A mask is an indexed or grey PNG (or another lossless image) of the
+    clip's size: 0 is background, every other value an object. Keypoints are a CSV of
+    frame,name,x,y,visible, COCO JSON, or a file of DeepLabCut (.csv), SLEAP (.slp), TAP-Vid (.npz),
+    JHMDB (.mat) or BADJA (.json).
 
-    Writes masks/NAME.png per frame, overlay.mp4, contact_sheet.png and run.json.
+    Writes masks/NAME.png per frame or keypoints.csv, overlay.mp4, contact_sheet.png and run.json.
     """
+    from propagate.labels.keypoint_files import is_keypoint_file
     from propagate.run import RunRequest, run_clip
+    from propagate.types import Size
 
-    settings = resolve_preset(values)
+    kind = "keypoints" if is_keypoint_file(labels) else "default"
+    settings = resolve_preset(values, otherwise=kind)
+    size = values["points_size"]
     request = RunRequest(
         clip=clip,
-        mask=mask,
+        mask=labels,
         output=output,
         frames=values["frames"],
         reader=values["reader"],
         void=parse_void(values["void"]),
         binarize=values["binarize"],
         trust_ids=values["trust_ids"],
+        points_size=Size(*parse_size(size, "--points-size")) if size else None,
+        skeleton=values["skeleton"],
         model=settings.model,
         options=settings.options,
         video=settings.video,

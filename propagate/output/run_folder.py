@@ -1,4 +1,4 @@
-"""The folder of one run: masks, overlay video, contact sheet and run.json."""
+"""The folder of one run: masks or keypoints, overlay video, contact sheet and run.json."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RunFolder(RecordFolder):
         if self._replaces:
             self._remove_ours()
         try:
-            self.masks.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
                 f"The output folder {self.path} can't be made ({error.strerror}); choose another."
@@ -35,8 +35,13 @@ class RunFolder(RecordFolder):
         return self.path / "masks"
 
     @property
+    def keypoints(self) -> Path:
+        """A row per point and frame."""
+        return self.path / "keypoints.csv"
+
+    @property
     def overlay(self) -> Path:
-        """The masks drawn over the clip."""
+        """The labels drawn over the clip."""
         return self.path / "overlay.mp4"
 
     @property
@@ -58,15 +63,13 @@ class RunFolder(RecordFolder):
         """Where the mask of the frame called `name` goes, always inside the folder."""
         return self.masks / f"{Path(name).name}.png"
 
-    def count_masks(self) -> int:
-        """How many frames have a mask so far."""
-        return sum(1 for _ in self.masks.glob("*.png"))
-
     def _remove_ours(self) -> None:
-        for item in (self.checkpoint, self.overlay, self.contact_sheet):
+        for item in (self.checkpoint, self.overlay, self.contact_sheet, self.keypoints):
             item.unlink(missing_ok=True)
         if self.masks.is_dir():
             for mask in self.masks.glob("*.png"):
                 mask.unlink()
+            if not any(self.masks.iterdir()):
+                self.masks.rmdir()
         # Last, since without it the folder would be a stranger's.
         self.record_path.unlink(missing_ok=True)

@@ -36,7 +36,12 @@ def _knobs(owner: type) -> dict[str, Any]:
 
 _OF_MODEL = {"model": str, **_knobs(ModelOptions)}
 _OF_PROPAGATION = _knobs(PropagationSettings)
-_OF_VIDEO = {name: hint for name, hint in _knobs(VideoSettings).items() if name != "propagation"}
+# Those of propagation have names of their own; those of keypoints have no data set to score yet.
+_OF_VIDEO = {
+    name: hint
+    for name, hint in _knobs(VideoSettings).items()
+    if name not in ("propagation", "keypoints")
+}
 KNOBS = {**_OF_MODEL, **_OF_PROPAGATION, **_OF_VIDEO}
 """Everything that can be swept: name -> type."""
 

@@ -1,0 +1,1 @@
+"""One file per keypoint format, found by being there; see `base.py`."""

@@ -1,0 +1,43 @@
+"""Where the labels of a run go, frame by frame, and how they come back as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+
+from propagate.types import Frame
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+L_contra = TypeVar("L_contra", contravariant=True)
+
+
+class LabelStore(Protocol[L_contra]):
+    """The labels of one run on disk."""
+
+    def begin(self, *, after: int) -> None:
+        """Get ready to continue with the frame after index `after`; -1 starts anew.
+
+        Raises:
+            OutputError: what is there doesn't go as far as that.
+        """
+        ...
+
+    def write(self, frame: Frame, labels: L_contra) -> None:
+        """Keep the labels of the next frame; they are safe when this returns."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will be written."""
+        ...
+
+    def count(self) -> int:
+        """How many frames have labels so far."""
+        ...
+
+    def drawn(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, UInt8[np.ndarray, "h w 3"]]]:
+        """Those of the clip's frames that have labels, with the labels drawn over them."""
+        ...

@@ -1,0 +1,57 @@
+"""Masks of a run: an indexed PNG per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from propagate.labels.mask_files import read_mask, write_mask
+from propagate.output.atomic import atomic_path
+from propagate.output.overlay import draw_overlay
+from propagate.output.run_folder import RunFolder
+from propagate.types import Frame, Masks
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+
+class MaskStore:
+    """A `LabelStore` of masks.
+
+    Args:
+        folder: the run.
+        palette: uint8 [n, 3], colours of the first n ids; None for the VOC colours.
+    """
+
+    def __init__(
+        self, folder: RunFolder, *, palette: UInt8[np.ndarray, "n 3"] | None = None
+    ) -> None:
+        self._folder = folder
+        self._palette = palette
+
+    def begin(self, *, after: int) -> None:
+        """Make the folder; masks of later frames are written again, with the same bytes."""
+        del after
+        self._folder.masks.mkdir(exist_ok=True)
+
+    def write(self, frame: Frame, labels: Masks) -> None:
+        """Write one file, whole or not at all."""
+        with atomic_path(self._folder.mask_path(frame.name)) as path:
+            write_mask(path, labels.ids, palette=self._palette)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def count(self) -> int:
+        """Files in the folder."""
+        return sum(1 for _ in self._folder.masks.glob("*.png"))
+
+    def drawn(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, UInt8[np.ndarray, "h w 3"]]]:
+        """Frames that have a mask, with it drawn over them."""
+        for frame in frames:
+            path = self._folder.mask_path(frame.name)
+            if path.exists():
+                mask = read_mask(path)
+                yield frame, draw_overlay(frame.rgb, mask.ids, palette=mask.palette)

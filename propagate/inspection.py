@@ -1,4 +1,4 @@
-"""Looks at a clip and a mask before a run: whether they fit, and what a run would take."""
+"""Looks at a clip and its labels before a run: whether they fit, and what a run would take."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
-from propagate.config import VideoSettings
 from propagate.features.device import resolve_device, resolve_dtype
 from propagate.features.registry import create_extractor
-from propagate.labels.mask_checks import ReferenceMask, load_reference_mask
-from propagate.labels.masks import decode_masks, encode_masks
+from propagate.labels.codec import Codec, codec_for
+from propagate.labels.keypoint_checks import ReferenceKeypoints
 from propagate.pipeline import first_frame, first_frames
 from propagate.propagation import ContextEntry, Propagator
-from propagate.run import RunRequest
-from propagate.types import FeatureMap, Frame, LabelField, Masks, Size
+from propagate.run import RunRequest, load_reference
+from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks, Size
 from propagate.video import open_clip
 
 if TYPE_CHECKING:
@@ -72,6 +71,33 @@ class MaskFacts:
     objects: dict[int, int]
     void: int | None
     notes: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """In a line."""
+        objects = ", ".join(f"{i}: {pixels} pixels" for i, pixels in self.objects.items())
+        void = "" if self.void is None else f"; {self.void} is unknown"
+        return f"{len(self.objects)} objects ({objects}){void}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeypointFacts:
+    """What the keypoints of a frame are.
+
+    Args:
+        points: how many, of all individuals.
+        visible: how many of them are visible.
+        notes: sentences about what was assumed or looks odd.
+    """
+
+    points: int
+    visible: int
+    notes: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """In a line."""
+        return f"{self.points} keypoints, of which {self.visible} are visible"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,26 +152,28 @@ def inspect_clip(reader: FrameReader, *, whole: bool = False) -> ClipFacts:
     )
 
 
-def inspect_mask(request: RunRequest, frame: Frame) -> tuple[MaskFacts, ReferenceMask]:
-    """Look at a run's mask, as the run itself would.
+def inspect_labels(
+    request: RunRequest, frame: Frame
+) -> tuple[MaskFacts | KeypointFacts, Masks | Keypoints]:
+    """Look at a run's mask or keypoints, as the run itself would.
 
     Raises:
-        LabelError: it does not fit the frame, or holds no object.
+        LabelError: they don't fit the frame, or hold nothing.
     """
-    reference = load_reference_mask(
-        request.mask,
-        frame_size=frame.size,
-        void=request.void,
-        binarize=request.binarize,
-        trust_ids=request.trust_ids,
-    )
+    reference = load_reference(request, frame)
+    if isinstance(reference, ReferenceKeypoints):
+        points = reference.keypoints
+        visible = int(np.count_nonzero(points.visible))
+        facts = KeypointFacts(points=len(points.names), visible=visible, notes=reference.notes)
+        return facts, points
     ids, counts = np.unique(reference.masks.ids, return_counts=True)
     pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     objects = {i: pixels[i] for i in reference.masks.object_ids}
-    return MaskFacts(objects=objects, void=reference.masks.void, notes=reference.notes), reference
+    void = reference.masks.void
+    return MaskFacts(objects=objects, void=void, notes=reference.notes), reference.masks
 
 
-def estimate_run(request: RunRequest, reference: Masks) -> Estimate:
+def estimate_run(request: RunRequest, reference: Masks | Keypoints) -> Estimate:
     """Measure what a frame of a run takes, with as much context as it will ever have.
 
     Nothing is written.
@@ -156,15 +184,16 @@ def estimate_run(request: RunRequest, reference: Masks) -> Estimate:
     reader = open_clip(request.clip, reader=request.reader, frames=request.frames)
     extractor = create_extractor(request.model, request.options)
     frames, decode = _timed(lambda: first_frames(reader, _TIMED_FRAMES))
-    settings = request.video
-    dtype = resolve_dtype(settings.precision, resolve_device(request.options.device))
+    dtype = resolve_dtype(request.video.precision, resolve_device(request.options.device))
     kept = extractor.extract(frames[:1])[0].normalised(dtype)
-    propagator = _with_full_context(request, kept, reference, dtype)
+    codec: Codec[Any] = codec_for(reference, request.video)
+    field = codec.encode(reference, kept.grid, image_size=kept.image_size)
+    propagator = _with_full_context(request, kept, field, dtype)
     extracts, votes = [], []
     for frame in frames:
         maps, seconds = _timed(partial(extractor.extract, [frame]))
         extracts.append(seconds)
-        votes.append(_timed(partial(_label, propagator, maps[0], settings, dtype))[1])
+        votes.append(_timed(partial(_label, propagator, maps[0], codec, dtype))[1])
     on_gpu = kept.data.is_cuda
     return Estimate(
         model=extractor.identity,
@@ -181,11 +210,10 @@ def estimate_run(request: RunRequest, reference: Masks) -> Estimate:
 
 
 def _with_full_context(
-    request: RunRequest, kept: FeatureMap, reference: Masks, dtype: torch.dtype
+    request: RunRequest, kept: FeatureMap, field: LabelField, dtype: torch.dtype
 ) -> Propagator:
     """A propagator whose window is full, each frame with a map of its own as in a run."""
     settings = request.video
-    field = encode_masks(reference, kept.grid, method=settings.mask_encoding)
     field = LabelField(field.scores.to(kept.data.device), field.ids)
     propagator = Propagator(settings.propagation, dtype=dtype)
     propagator.step(kept, field, index=0)
@@ -196,11 +224,10 @@ def _with_full_context(
 
 
 def _label(
-    propagator: Propagator, features: FeatureMap, settings: VideoSettings, dtype: torch.dtype
-) -> Masks:
+    propagator: Propagator, features: FeatureMap, codec: Codec[Any], dtype: torch.dtype
+) -> object:
     field = propagator.step(features.normalised(dtype))
-    method = settings.mask_decoding
-    return decode_masks(field, features.image_size, input_size=features.input_size, method=method)
+    return codec.decode(field, image_size=features.image_size, input_size=features.input_size)
 
 
 def _timed(run: Callable[[], T]) -> tuple[T, float]:

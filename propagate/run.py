@@ -124,7 +124,7 @@ def run_clip(
     clock = Stopwatch()
     reader = open_clip(request.clip, reader=request.reader, frames=request.frames)
     first = first_frame(reader)
-    reference = _load_reference(request, first)
+    reference = load_reference(request, first)
     for note in reference.notes:
         say(note)
     folder = RunFolder(request.output, request.config(), mode=request.mode)
@@ -163,7 +163,13 @@ def run_clip(
     return RunReport(folder, frames, notes, clock.seconds)
 
 
-def _load_reference(request: RunRequest, first: Frame) -> ReferenceMask | ReferenceKeypoints:
+def load_reference(request: RunRequest, first: Frame) -> ReferenceMask | ReferenceKeypoints:
+    """The mask or keypoints of a run's first frame.
+
+    Raises:
+        LabelError: they don't fit the frame, or hold nothing.
+        InputError: an option is set that is for the other kind.
+    """
     if is_keypoint_file(request.mask):
         if request.binarize or request.trust_ids or request.void != "auto":
             raise InputError(

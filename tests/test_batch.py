@@ -12,6 +12,7 @@ from PIL import Image
 
 from propagate import batch as module
 from propagate.batch import BatchItem, find_items, select_shard
+from propagate.config import PRESETS
 from propagate.errors import InputError
 from tests.test_run import call, disc, masks, picture
 
@@ -150,6 +151,20 @@ def test_a_manifest_names_clips_masks_and_ranges(capsys, tmp_path):
     assert code == 0
     assert len(masks(tmp_path / "out/whole")) == 5
     assert len(masks(tmp_path / "out/part")) == 2
+
+
+def test_a_manifest_may_name_keypoints(capsys, tmp_path):
+    write_clip(tmp_path / "one")
+    (tmp_path / "points.csv").write_text("frame,name,x,y,visible\n0,nose,30,20,1\n", "utf-8")
+    (tmp_path / "list.csv").write_text("clip,mask\none,points.csv\n", "utf-8")
+    assert call(capsys, "batch", tmp_path / "list.csv", "-o", tmp_path / "out", *QUICK)[0] == 0
+    rows = (tmp_path / "out/one/keypoints.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3
+    record = json.loads((tmp_path / "out/one/run.json").read_text())
+    assert (
+        record["config"]["video"]["propagation"]["topk"]
+        == PRESETS["keypoints"].video.propagation.topk
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,23 @@ def test_it_reads_well(capsys, inputs):
     assert "however long the clip" in out
 
 
+def test_keypoints_are_looked_at_too(capsys, inputs, tmp_path):
+    points = tmp_path / "first.csv"
+    points.write_text("frame,name,x,y,visible\n0,nose,30,20,1\n0,tail,50,40,1\n0,ear,9,9,0\n")
+    code, out, _ = call(capsys, "inspect", inputs[0], points, "--short-side", "96", "--json")
+    assert code == 0
+    facts = json.loads(out)
+    assert (facts["keypoints"]["points"], facts["keypoints"]["visible"]) == (3, 2)
+    assert facts["run"]["seconds"]["propagate"] > 0
+    _, out, _ = call(capsys, "inspect", inputs[0], points, "--short-side", "96")
+    assert "labels  3 keypoints, of which 2 are visible" in out
+
+
 def test_a_clip_alone(capsys, inputs):
     code, out, _ = call(capsys, "inspect", inputs[0])
     assert code == 0
     assert "6 frames (by the file itself)" in out
-    assert "mask" not in out
+    assert "labels" not in out
 
 
 def test_what_does_not_decode_is_named_in_a_whole_pass(capsys, inputs):

@@ -64,11 +64,13 @@ def batch(
     Also writes batch.json (batch-I-of-N.json for a shard).
     """
     mode = output_mode(overwrite=overwrite, resume=resume)
-    settings = resolve_preset(values)
     from propagate.batch import find_items, run_batch, select_shard, write_outcomes
+    from propagate.labels.keypoint_files import is_keypoint_file
     from propagate.run import RunRequest
 
     items = select_shard(find_items(source, masks), shard)
+    points = all(is_keypoint_file(item.mask) for item in items)
+    settings = resolve_preset(values, otherwise="keypoints" if items and points else "default")
     base = RunRequest(
         clip="",
         mask=Path(),

@@ -11,6 +11,8 @@ import click
 
 from propagate.commands.options import (
     clip_options,
+    keypoint_options,
+    parse_size,
     parse_void,
     propagation_options,
     quiet_decoders,
@@ -18,56 +20,65 @@ from propagate.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from propagate.inspection import ClipFacts, Estimate, MaskFacts
+    from propagate.inspection import ClipFacts, Estimate, KeypointFacts, MaskFacts
 
 
 @click.command()
 @click.argument("clip")
-@click.argument("mask", type=click.Path(path_type=Path), required=False)
-@click.option("--frames", help="Range of frames as start:stop:step; MASK belongs to the first.")
+@click.argument("labels", type=click.Path(path_type=Path), required=False)
+@click.option("--frames", help="Range of frames as start:stop:step; LABELS belong to the first.")
 @click.option("--whole", is_flag=True, help="Decode the whole clip: count frames, find damage.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @clip_options
+@keypoint_options
 @propagation_options
 def inspect(
-    clip: str, mask: Path | None, frames: str | None, whole: bool, as_json: bool, **values: Any
+    clip: str, labels: Path | None, frames: str | None, whole: bool, as_json: bool, **values: Any
 ) -> None:
-    """Check CLIP, and MASK against its first frame; estimate time and memory of a run.
+    """Check CLIP, and LABELS against its first frame; estimate time and memory of a run.
 
     All options of `propagate run` count. One frame is extracted and propagated with a full context
     to measure them. Nothing is written.
     """
-    settings = resolve_preset(values)
-    from propagate.inspection import estimate_run, inspect_clip, inspect_mask
+    from propagate.inspection import estimate_run, inspect_clip, inspect_labels
+    from propagate.labels.keypoint_files import is_keypoint_file
     from propagate.pipeline import first_frame
     from propagate.run import RunRequest
+    from propagate.types import Size
     from propagate.video import open_clip
+
+    points = labels is not None and is_keypoint_file(labels)
+    settings = resolve_preset(values, otherwise="keypoints" if points else "default")
+    size = values["points_size"]
 
     quiet_decoders()
     reader = open_clip(clip, reader=values["reader"], frames=frames)
     facts: dict[str, Any] = {"clip": inspect_clip(reader, whole=whole)}
-    if mask is not None:
+    if labels is not None:
         request = RunRequest(
             clip=clip,
-            mask=mask,
+            mask=labels,
             output=Path(),
             frames=frames,
             reader=values["reader"],
             void=parse_void(values["void"]),
             binarize=values["binarize"],
             trust_ids=values["trust_ids"],
+            points_size=Size(*parse_size(size, "--points-size")) if size else None,
+            skeleton=values["skeleton"],
             model=settings.model,
             options=settings.options,
             video=settings.video,
         )
-        facts["mask"], reference = inspect_mask(request, first_frame(reader))
-        facts["run"] = estimate_run(request, reference.masks)
+        found, reference = inspect_labels(request, first_frame(reader))
+        facts["keypoints" if points else "mask"] = found
+        facts["run"] = estimate_run(request, reference)
     if as_json:
         click.echo(json.dumps({name: asdict(part) for name, part in facts.items()}))
         return
     _print_clip(facts["clip"])
-    if mask is not None:
-        _print_mask(facts["mask"])
+    if labels is not None:
+        _print_labels(found)
         _print_run(facts["run"], facts["clip"])
 
 
@@ -82,11 +93,9 @@ def _print_clip(clip: ClipFacts) -> None:
         click.echo(f"        {loss}")
 
 
-def _print_mask(mask: MaskFacts) -> None:
-    objects = ", ".join(f"{i}: {pixels} pixels" for i, pixels in mask.objects.items())
-    void = "" if mask.void is None else f"; {mask.void} is unknown"
-    click.echo(f"mask    {len(mask.objects)} objects ({objects}){void}")
-    for note in mask.notes:
+def _print_labels(facts: MaskFacts | KeypointFacts) -> None:
+    click.echo(f"labels  {facts.summary}")
+    for note in facts.notes:
         click.echo(f"        {note}")
 
 

@@ -104,13 +104,13 @@ def test_the_preset_of_keypoints_is_the_default_one(
 
 
 def test_resumed_run_is_identical_to_an_uninterrupted_one(tmp_path: Path) -> None:
-    clip, _ = write_clip(tmp_path, 50)
+    clip, _ = write_clip(tmp_path, 34)
     points = write_points(tmp_path / "first.csv")
     quick = ("--no-overlay", "--short-side", "320")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert propagate("run", clip, points, "-o", whole, *quick).returncode == 0
     table = cut / "keypoints.csv"
-    for wait_for in (5, 30):
+    for wait_for in (5, 25):
         arguments = ["run", clip, points, "-o", cut, *quick]
         with subprocess.Popen(
             command(*arguments, *(["--resume"] if cut.exists() else [])),
@@ -123,7 +123,7 @@ def test_resumed_run_is_identical_to_an_uninterrupted_one(tmp_path: Path) -> Non
             os.kill(process.pid, signal.SIGKILL)
         # What a kill in the middle of writing would leave.
         with table.open("a") as file:
-            file.write("49,centre,1")
+            file.write("33,centre,1")
         assert json.loads((cut / "run.json").read_text())["status"] == "running"
     done = propagate("run", clip, points, "-o", cut, *quick, "--resume")
     assert done.returncode == 0, done.stderr

@@ -53,6 +53,12 @@ def test_bones_stay_within_an_individual() -> None:
     assert not picture[:, 60:100].any()
 
 
+def test_bones_join_visible_points_only() -> None:
+    places, seen = np.array([[20, 20], [20, 100]]), np.array([True, False])
+    half = make_keypoints([PointName("a"), PointName("b")], places, seen)
+    assert not changed(draw_keypoints(GREY, half, edges=[("a", "b")], names=False))[60].any()
+
+
 def test_names_don_t_cover_points_or_each_other() -> None:
     alone = changed(draw_keypoints(GREY, points((40, 60))))
     assert alone[52:68, 46:60].any()

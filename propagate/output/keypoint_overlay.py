@@ -44,7 +44,8 @@ def draw_keypoints(
     Args:
         rgb: the frame.
         points: those without a place are not drawn.
-        edges: parts to join by a line within each individual.
+        edges: parts to join by a line within each individual, where both are visible: what is known
+            of a hidden point is often wrong, and its bones would cross the picture.
         names: whether to write names.
 
     Raises:
@@ -78,8 +79,8 @@ def _radius(points: Keypoints, height: int) -> int:
 def _draw_bones(rgb: UInt8[np.ndarray, "h w 3"], points: Keypoints, edges: Sequence[Edge]) -> None:
     place = {
         name: _fixed(float(x), float(y))
-        for name, (x, y) in zip(points.names, points.xy, strict=True)
-        if np.isfinite(x)
+        for name, (x, y), visible in zip(points.names, points.xy, points.visible, strict=True)
+        if visible
     }
     individuals = list(dict.fromkeys(name.individual for name in points.names))
     width = max(1, round(rgb.shape[0] / _ROWS_PER_WIDTH))

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from propagate.errors import InputError, OutputError, PropagateError
+from propagate.errors import InputError, PropagateError
 from propagate.features.registry import create_extractor
-from propagate.output.atomic import atomic_path
+from propagate.output.atomic import atomic_path, make_folder
 from propagate.pipeline import Progress, no_progress
 from propagate.run import RunRequest, run_clip
 from propagate.video.image_reader import IMAGE_ENDINGS, natural_key
@@ -135,7 +135,7 @@ def run_batch(
     Raises:
         PropagateError: the model or the output can't be used, so that no clip could be labelled.
     """
-    _make_folder(output)
+    make_folder(output)
     extractor = create_extractor(base.model, base.options)
     outcomes = []
     for item in items:
@@ -176,15 +176,6 @@ def write_outcomes(path: Path, outcomes: Iterable[BatchOutcome]) -> None:
     text = json.dumps([vars(outcome) for outcome in outcomes], indent=2) + "\n"
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The output folder {output} can't be made ({error.strerror}); choose another."
-        ) from error
 
 
 def _of_manifest(path: Path) -> list[BatchItem]:

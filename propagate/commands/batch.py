@@ -12,11 +12,11 @@ from propagate.commands.options import (
     EXIT_SOME_FAILED,
     clip_options,
     output_mode,
-    parse_void,
     progress_bar,
     propagation_options,
     quiet_decoders,
     resolve_preset,
+    run_request,
 )
 
 if TYPE_CHECKING:
@@ -66,22 +66,16 @@ def batch(
     mode = output_mode(overwrite=overwrite, resume=resume)
     from propagate.batch import find_items, run_batch, select_shard, write_outcomes
     from propagate.labels.keypoint_files import is_keypoint_file
-    from propagate.run import RunRequest
 
     items = select_shard(find_items(source, masks), shard)
     points = all(is_keypoint_file(item.mask) for item in items)
     settings = resolve_preset(values, otherwise="keypoints" if items and points else "default")
-    base = RunRequest(
+    base = run_request(
+        settings,
+        values,
         clip="",
         mask=Path(),
         output=output,
-        reader=values["reader"],
-        void=parse_void(values["void"]),
-        binarize=values["binarize"],
-        trust_ids=values["trust_ids"],
-        model=settings.model,
-        options=settings.options,
-        video=settings.video,
         mode=mode,
         overlay=not values["no_overlay"],
     )

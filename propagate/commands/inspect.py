@@ -12,11 +12,10 @@ import click
 from propagate.commands.options import (
     clip_options,
     keypoint_options,
-    parse_size,
-    parse_void,
     propagation_options,
     quiet_decoders,
     resolve_preset,
+    run_request,
 )
 
 if TYPE_CHECKING:
@@ -43,32 +42,22 @@ def inspect(
     from propagate.inspection import estimate_run, inspect_clip, inspect_labels
     from propagate.labels.keypoint_files import is_keypoint_file
     from propagate.pipeline import first_frame
-    from propagate.run import RunRequest
-    from propagate.types import Size
     from propagate.video import open_clip
 
     points = labels is not None and is_keypoint_file(labels)
     settings = resolve_preset(values, otherwise="keypoints" if points else "default")
-    size = values["points_size"]
 
     quiet_decoders()
     reader = open_clip(clip, reader=values["reader"], frames=frames)
     facts: dict[str, Any] = {"clip": inspect_clip(reader, whole=whole)}
     if labels is not None:
-        request = RunRequest(
+        request = run_request(
+            settings,
+            values,
             clip=clip,
             mask=labels,
             output=Path(),
             frames=frames,
-            reader=values["reader"],
-            void=parse_void(values["void"]),
-            binarize=values["binarize"],
-            trust_ids=values["trust_ids"],
-            points_size=Size(*parse_size(size, "--points-size")) if size else None,
-            skeleton=values["skeleton"],
-            model=settings.model,
-            options=settings.options,
-            video=settings.video,
         )
         found, reference = inspect_labels(request, first_frame(reader))
         facts["keypoints" if points else "mask"] = found

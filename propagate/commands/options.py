@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
@@ -30,6 +30,9 @@ from propagate.config import (
 from propagate.errors import InputError
 from propagate.features.card import COMMON_OPTIONS
 from propagate.features.families.stored import is_stored
+
+if TYPE_CHECKING:
+    from propagate.run import RunRequest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -198,6 +201,35 @@ def output_mode(*, overwrite: bool, resume: bool) -> Literal["new", "overwrite",
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume exclude each other; give one.")
     return "overwrite" if overwrite else "resume" if resume else "new"
+
+
+def run_request(settings: Preset, values: dict[str, Any], **more: Any) -> RunRequest:
+    """The request that a preset, the clip options and, where there are any, keypoint options make.
+
+    Args:
+        settings: resolved.
+        values: by the names of options.
+        more: the other fields of the request.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+    from propagate.run import RunRequest
+    from propagate.types import Size
+
+    size = values.get("points_size")
+    return RunRequest(
+        reader=values["reader"],
+        void=parse_void(values["void"]),
+        binarize=values["binarize"],
+        trust_ids=values["trust_ids"],
+        points_size=Size(*parse_size(size, "--points-size")) if size else None,
+        skeleton=values.get("skeleton"),
+        model=settings.model,
+        options=settings.options,
+        video=settings.video,
+        **more,
+    )
 
 
 def davis_options(*, split: str) -> Callable[[Command], Command]:

@@ -12,12 +12,11 @@ from propagate.commands.options import (
     clip_options,
     keypoint_options,
     output_mode,
-    parse_size,
-    parse_void,
     progress_bar,
     propagation_options,
     quiet_decoders,
     resolve_preset,
+    run_request,
 )
 
 
@@ -55,26 +54,17 @@ def run(
     Writes masks/NAME.png per frame or keypoints.csv, overlay.mp4, contact_sheet.png and run.json.
     """
     from propagate.labels.keypoint_files import is_keypoint_file
-    from propagate.run import RunRequest, run_clip
-    from propagate.types import Size
+    from propagate.run import run_clip
 
     kind = "keypoints" if is_keypoint_file(labels) else "default"
     settings = resolve_preset(values, otherwise=kind)
-    size = values["points_size"]
-    request = RunRequest(
+    request = run_request(
+        settings,
+        values,
         clip=clip,
         mask=labels,
         output=output,
         frames=values["frames"],
-        reader=values["reader"],
-        void=parse_void(values["void"]),
-        binarize=values["binarize"],
-        trust_ids=values["trust_ids"],
-        points_size=Size(*parse_size(size, "--points-size")) if size else None,
-        skeleton=values["skeleton"],
-        model=settings.model,
-        options=settings.options,
-        video=settings.video,
         mode=output_mode(overwrite=overwrite, resume=resume),
         overlay=not values["no_overlay"],
     )

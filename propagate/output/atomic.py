@@ -21,6 +21,20 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make an output folder and those above it, where they are not there yet.
+
+    Raises:
+        OutputError: it can't be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The output folder {path} can't be made ({error.strerror}); choose another."
+        ) from error
+
+
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `target`, and put it in place when the block succeeds.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from propagate.errors import OutputError
 from propagate.features.stored import FORMAT, MAPS, RECORD, StoredClip, list_maps
-from propagate.output.atomic import remove_leftovers
+from propagate.output.atomic import make_folder, remove_leftovers
 from propagate.output.record_folder import Mode, RecordFolder
 
 
@@ -77,12 +77,7 @@ class FeatureFolder(RecordFolder):
         if self._replaces:
             self._remove_ours()
         for folder in (self.path, *(self.maps_of(path) for path in self._clips)):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(
-                    f"The folder {folder} can't be made ({error.strerror}); choose another output."
-                ) from error
+            make_folder(folder)
             remove_leftovers(folder)
 
     def save(self, extractor: str) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from propagate.errors import OutputError
-from propagate.output.atomic import remove_leftovers
+from propagate.output.atomic import make_folder, remove_leftovers
 from propagate.output.record_folder import RecordFolder
 
 
@@ -20,12 +19,7 @@ class RunFolder(RecordFolder):
         """
         if self._replaces:
             self._remove_ours()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"The output folder {self.path} can't be made ({error.strerror}); choose another."
-            ) from error
+        make_folder(self.path)
         remove_leftovers(self.path)
         remove_leftovers(self.masks)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from propagate.errors import OutputError
-from propagate.output.atomic import atomic_path, remove_leftovers
+from propagate.output.atomic import atomic_path, make_folder, remove_leftovers
 from propagate.output.record_folder import Mode, RecordFolder
 
 Key = frozenset[tuple[str, str]]
@@ -69,12 +69,7 @@ class SweepFolder(RecordFolder):
         Raises:
             OutputError: the folder can't be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"The output folder {self.path} can't be made ({error.strerror}); choose another."
-            ) from error
+        make_folder(self.path)
         remove_leftovers(self.path)
         for outcome in (self.table, self.picture):
             outcome.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ corner of the top-left pixel, so the centre of pixel (0, 0) is (0.5, 0.5).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -216,6 +216,10 @@ class Keypoints:
 
     def __repr__(self) -> str:
         return f"Keypoints({len(self.names)} points, {int(self.visible.sum())} visible)"
+
+
+L = TypeVar("L", Masks, Keypoints)
+"""A kind of label."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -193,7 +193,7 @@ def read_map(path: Path, name: MapName) -> FeatureMap:
         return FeatureMap(cells.permute(2, 0, 1), *sizes, unit=bool(facts["unit"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(
-            f"{path} is damaged ({error}); delete it and run the `propagate extract` that made it "
+            f"{path} is damaged ({error}); delete it and run the command that made it "
             "again with --resume."
         ) from error
 

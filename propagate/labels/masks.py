@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def encode_masks(masks: Masks, grid: Size, *, method: MaskEncoding = "area") -> LabelField:
+def encode_masks(
+    masks: Masks, grid: Size, *, method: MaskEncoding = "area", ids: tuple[int, ...] | None = None
+) -> LabelField:
     """Soft labels of a mask: one channel for background and one per object.
 
     Args:
@@ -26,11 +28,13 @@ def encode_masks(masks: Masks, grid: Size, *, method: MaskEncoding = "area") -> 
         grid: feature grid, in cells.
         method: "area" gives each cell the share of its known pixels that an object covers;
             "nearest" takes the pixel under the cell's centre alone, as DIFT and DINO do.
+        ids: of the channels, from 0 for background on; None for the objects there are. Pixels of
+            any other id vote for nothing.
 
     Returns:
         Scores that sum to 1 in every cell that has a known pixel and to 0 elsewhere.
     """
-    ids = (0, *masks.object_ids)
+    ids = (0, *masks.object_ids) if ids is None else ids
     if method == "nearest":
         cells = resize_ids(masks.ids, grid)
         scores = np.stack([cells == i for i in ids]).astype(np.float32)

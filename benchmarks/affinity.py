@@ -50,7 +50,7 @@ def step(arguments: argparse.Namespace, method: str) -> Callable[[], torch.Tenso
         ContextFrame(frame.to(dtype), label)
         for frame, label in zip(frames[1:], labels, strict=True)
     ]
-    return lambda: vote(query, context, settings)
+    return lambda: vote(query, context, settings).scores
 
 
 def resident(field: str) -> float:

@@ -36,6 +36,27 @@ def dense_vote(
 ) -> Tensor:
     """Soft labels [k, gh, gw] from unit features [gh, gw, c] and labels [gh * gw, k] per frame."""
     height, width, _ = query.shape
+    weight = dense_weights(query, keys, limited, settings)
+    return (torch.cat(list(labels)).T @ weight).view(-1, height, width)
+
+
+def dense_similarity(
+    query: Tensor, keys: Sequence[Tensor], limited: Sequence[bool], settings: PropagationSettings
+) -> Tensor:
+    """Mean cosine [gh, gw] of each cell to its voters, by the weights of their votes.
+
+    Not part of the published step.
+    """
+    height, width, _ = query.shape
+    cosine = torch.cat([key.flatten(0, 1) for key in keys]) @ query.flatten(0, 1).T
+    return (cosine * dense_weights(query, keys, limited, settings)).sum(0).view(height, width)
+
+
+def dense_weights(
+    query: Tensor, keys: Sequence[Tensor], limited: Sequence[bool], settings: PropagationSettings
+) -> Tensor:
+    """Weight [context cells, cells] of each vote; the weights for a cell sum to 1."""
+    height, width, _ = query.shape
     window = inside_window(height, width, settings)
     flat = query.flatten(0, 1)
     weights = []
@@ -46,5 +67,4 @@ def dense_vote(
     k = min(settings.topk, weight.shape[0])
     threshold = weight.topk(k, dim=0).values[-1]
     weight[weight < threshold] = 0
-    weight = weight / weight.sum(0)
-    return (torch.cat(list(labels)).T @ weight).view(-1, height, width)
+    return weight / weight.sum(0)

@@ -46,6 +46,19 @@ class ContextFrame:
     limited: bool = True
 
 
+class Vote(NamedTuple):
+    """What the context says about a frame.
+
+    Attributes:
+        scores: float32 [k, gh, gw], the soft labels.
+        similarity: float32 [gh, gw], the mean cosine of each cell to those that voted for it, each
+            with the weight of its vote; from -1 to 1, but for rounding.
+    """
+
+    scores: Float32[Tensor, "k gh gw"]
+    similarity: Float32[Tensor, "gh gw"]
+
+
 class _Span(NamedTuple):
     """Cells start to stop along one axis; hashable, which `slice` is not before Python 3.12."""
 
@@ -112,8 +125,8 @@ def vote(
     query: Float[Tensor, "gh gw c"],
     context: Sequence[ContextFrame],
     settings: PropagationSettings,
-) -> Float32[Tensor, "k gh gw"]:
-    """Soft labels of a frame from the labels of its context.
+) -> Vote:
+    """Soft labels of a frame from the labels of its context, and how alike the voters are.
 
     Args:
         query: unit-norm features of the frame to label, same dtype and grid as the keys. In
@@ -133,7 +146,8 @@ def vote(
         limited = [frame for frame in context if frame.limited]
         free = [frame for frame in context if not frame.limited]
     table = torch.cat([frame.labels for frame in free + limited])
-    result = torch.empty(grid.height, grid.width, table.shape[1], device=query.device)
+    scores = torch.empty(grid.height, grid.width, table.shape[1], device=query.device)
+    alike = torch.empty(grid, device=query.device)
     tiles = _tiles(grid, settings.radius if limited else 0, _TILE_SIDE.get(query.device.type, 32))
     buffers = _Buffers(query, tiles, [frame.keys for frame in free], limited=len(limited))
     for tile in tiles:
@@ -147,11 +161,12 @@ def vote(
             for part in torch.split(windows, outside.shape[1], dim=1):
                 part.add_(outside)
         if query.dtype == torch.float32:
-            labels = _vote_exact(similarity, table, cells, settings)
+            labels, cosine = _vote_exact(similarity, table, cells, settings)
         else:
-            labels = _vote_rescored(similarity, queries, keys, (table, cells), settings)
-        result[tile.queries] = labels.view(tile.rows.length, tile.columns.length, -1)
-    return result.permute(2, 0, 1)
+            labels, cosine = _vote_rescored(similarity, queries, keys, (table, cells), settings)
+        scores[tile.queries] = labels.view(tile.rows.length, tile.columns.length, -1)
+        alike[tile.queries] = cosine.view(tile.rows.length, tile.columns.length)
+    return Vote(scores.permute(2, 0, 1), alike)
 
 
 def _check(query: Tensor, context: Sequence[ContextFrame]) -> None:
@@ -171,20 +186,22 @@ def _vote_exact(
     table: Float32[Tensor, "n k"],
     cells: Int[Tensor, " m"],
     settings: PropagationSettings,
-) -> Float32[Tensor, "q k"]:
-    """Mean label of the top-k columns per row; all columns that tie with the k-th one vote."""
+) -> tuple[Float32[Tensor, "q k"], Float32[Tensor, " q"]]:
+    """Means over the top-k columns per row; all columns that tie with the k-th one vote."""
     k = settings.topk
     best, columns = similarity.topk(min(k + 1, similarity.shape[1]), dim=1)
     if best.shape[1] <= k:
-        return _mean_label(best, table[cells[columns]], settings.temperature)
-    labels = _mean_label(best[:, :k], table[cells[columns[:, :k]]], settings.temperature)
+        return _means(best, table[cells[columns]], settings.temperature)
+    labels, cosine = _means(best[:, :k], table[cells[columns[:, :k]]], settings.temperature)
     tied = (best[:, k] == best[:, k - 1]) & best[:, k].isfinite()
     if bool(tied.any()):
         rows = similarity[tied]
         votes = (rows - best[tied, :1]).div_(settings.temperature).exp_()
-        votes.masked_fill_(rows < best[tied, k - 1 : k], 0)
-        labels[tied] = votes @ table[cells] / votes.sum(1, keepdim=True)
-    return labels
+        silent = rows < best[tied, k - 1 : k]
+        votes.masked_fill_(silent, 0).div_(votes.sum(1, keepdim=True))
+        labels[tied] = votes @ table[cells]
+        cosine[tied] = (votes * rows.masked_fill_(silent, 0)).sum(1)
+    return labels, cosine
 
 
 def _vote_rescored(
@@ -193,8 +210,8 @@ def _vote_rescored(
     keys: Float[Tensor, "m c"],
     labels: tuple[Float32[Tensor, "n k"], Int[Tensor, " m"]],
     settings: PropagationSettings,
-) -> Float32[Tensor, "q k"]:
-    """Mean label of the top-k columns, ranked coarsely first and by float32 sums in the end.
+) -> tuple[Float32[Tensor, "q k"], Float32[Tensor, " q"]]:
+    """Means over the top-k columns, ranked coarsely first and by float32 sums in the end.
 
     `labels` is the table of all labels, and the row of it that each column stands for.
     """
@@ -205,15 +222,18 @@ def _vote_rescored(
     exact.masked_fill_(coarse.isinf(), -torch.inf)
     best, order = exact.topk(min(settings.topk, count), dim=1)
     voters = cells[columns.gather(1, order)]
-    return _mean_label(best, table[voters], settings.temperature)
+    return _means(best, table[voters], settings.temperature)
 
 
-def _mean_label(
+def _means(
     best: Float32[Tensor, "q k"], labels: Float32[Tensor, "q k labels"], temperature: float
-) -> Float32[Tensor, "q labels"]:
+) -> tuple[Float32[Tensor, "q labels"], Float32[Tensor, " q"]]:
+    """Mean label and mean cosine of each row's voters, by the weights of their votes."""
     # Softmax is the published exp(cos / T) over its sum, without the overflow at small T.
     weights = torch.softmax(best / temperature, dim=1)
-    return torch.bmm(weights[:, None, :], labels)[:, 0]
+    # Columns outside the window, -inf, have no weight; 0 * -inf is not 0.
+    cosine = (weights * best.clamp_min(-1)).sum(1)
+    return torch.bmm(weights[:, None, :], labels)[:, 0], cosine
 
 
 @lru_cache(maxsize=16)

@@ -141,7 +141,8 @@ class Propagator:
             for entry in self._context
         ]
         query = features.data.permute(1, 2, 0)
-        return LabelField(vote(query, context, self._settings), self._ids)
+        scores, similarity = vote(query, context, self._settings)
+        return LabelField(scores, self._ids, similarity)
 
     def _channels(self, labels: LabelField) -> Tensor:
         """Scores with one channel per id seen so far; objects that came later score 0."""

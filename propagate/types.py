@@ -230,10 +230,13 @@ class LabelField:
         scores: float32 [k, gh, gw], one channel per label, each in [0, 1].
         ids: the label that each channel stands for; for masks channel 0 is background, id 0; for
             keypoints the position in their list.
+        similarity: float32 [gh, gw], how alike the features are that each cell's labels were voted
+            from (`Vote.similarity`); None for labels that a user gave.
     """
 
     scores: Float[Tensor, "k gh gw"]
     ids: tuple[int, ...]
+    similarity: Float32[Tensor, "gh gw"] | None = None
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 3 or self.scores.shape[0] != len(self.ids):
@@ -243,6 +246,11 @@ class LabelField:
             )
         if len(set(self.ids)) != len(self.ids):
             raise InputError(f"LabelField.ids must differ from each other: {self.ids}.")
+        if self.similarity is not None and tuple(self.similarity.shape) != tuple(self.grid):
+            raise InputError(
+                f"LabelField.similarity must be [{self.grid.height}, {self.grid.width}] as the "
+                f"scores, not {list(self.similarity.shape)}."
+            )
 
     @property
     def grid(self) -> Size:

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.reference import dense_vote
+from benchmarks.reference import dense_similarity, dense_vote
 from propagate import affinity
-from propagate.affinity import ContextFrame, vote
+from propagate.affinity import ContextFrame, Vote, vote
 from propagate.config import PropagationSettings
 from propagate.errors import InputError
 
@@ -26,7 +26,7 @@ def both(
     seed: int,
     tied: bool = False,
     free: int = 0,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Vote, Vote]:
     """The tiled and the dense result for random frames, the first `free` of them without window."""
     generator = torch.Generator().manual_seed(seed)
     maps = [unit(*grid, 6, generator=generator) for _ in range(frames + 1)]
@@ -39,10 +39,11 @@ def both(
         ContextFrame(key, label, bounded)
         for key, label, bounded in zip(maps[1:], labels, limited, strict=True)
     ]
-    return (
-        vote(maps[0], context, knobs),
+    dense = Vote(
         dense_vote(maps[0], maps[1:], labels, limited, knobs),
+        dense_similarity(maps[0], maps[1:], limited, knobs),
     )
+    return vote(maps[0], context, knobs), dense
 
 
 @settings(deadline=None, max_examples=60)
@@ -63,7 +64,8 @@ def test_equals_the_dense_algorithm(
 ) -> None:
     knobs = PropagationSettings(radius=radius, topk=topk, temperature=temperature, window=window)
     tiled, dense = both((height, width), frames, knobs, seed=seed, tied=tied, free=free)
-    torch.testing.assert_close(tiled, dense, atol=2e-5, rtol=0)
+    torch.testing.assert_close(tiled.scores, dense.scores, atol=2e-5, rtol=0)
+    torch.testing.assert_close(tiled.similarity, dense.similarity, atol=2e-5, rtol=0)
 
 
 def test_result_does_not_depend_on_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,12 +75,14 @@ def test_result_does_not_depend_on_the_tile(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setitem(affinity._TILE_SIDE, "cpu", side)
         results.append(both((23, 17), 3, knobs, seed=1)[0])
     for result in results[1:]:
-        torch.testing.assert_close(result, results[0], atol=1e-6, rtol=0)
+        torch.testing.assert_close(result.scores, results[0].scores, atol=1e-6, rtol=0)
+        torch.testing.assert_close(result.similarity, results[0].similarity, atol=1e-6, rtol=0)
 
 
 def test_small_temperature_does_not_overflow() -> None:
     tiled, _ = both((9, 9), 2, PropagationSettings(temperature=0.001), seed=0)
-    assert tiled.isfinite().all()
+    assert tiled.scores.isfinite().all()
+    assert tiled.similarity.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -98,8 +102,19 @@ def test_reduced_precision_agrees_where_labels_are_clear(dtype: torch.dtype) -> 
         vote(maps[0].to(d), [ContextFrame(m.to(d), labels) for m in maps[1:]], knobs)
         for d in (torch.float32, dtype)
     )
-    assert (exact.argmax(0) == reduced.argmax(0)).float().mean() > 0.999
-    torch.testing.assert_close(reduced.sum(0), torch.ones(24, 30))
+    assert (exact.scores.argmax(0) == reduced.scores.argmax(0)).float().mean() > 0.999
+    torch.testing.assert_close(reduced.scores.sum(0), torch.ones(24, 30))
+    torch.testing.assert_close(reduced.similarity, exact.similarity, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_copy_is_as_alike_as_can_be_and_a_window_smaller_than_topk_is_no_trouble(dtype) -> None:
+    cells = unit(6, 7, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    context = [ContextFrame(cells, torch.rand(42, 2))]
+    single = vote(cells, context, PropagationSettings(topk=1, radius=2))
+    torch.testing.assert_close(single.similarity, torch.ones(6, 7), atol=0.01, rtol=0)
+    cramped = vote(cells, context, PropagationSettings(topk=40, radius=1))
+    assert ((cramped.similarity > -1) & (cramped.similarity < 1.01)).all()
 
 
 def test_no_context() -> None:

@@ -42,7 +42,7 @@ def test_every_label_propagation_case(shared_dir: Path) -> None:
             ContextFrame(unit_cells(source), labels.flatten(1).T)
             for source, labels in zip(data["sources"], data["labels"], strict=True)
         ][: case["n_sources"]]
-        labels = vote(unit_cells(data["target"]), context, settings)
+        labels = vote(unit_cells(data["target"]), context, settings).scores
         expected = load(folder, case["expected"])["labels"]
         torch.testing.assert_close(labels, expected, atol=2e-5, rtol=0, msg=case["name"])
 

@@ -94,3 +94,11 @@ def test_normalised_vectors_survive_zero_cells() -> None:
     assert unit.data.isfinite().all()
     assert unit.data[:, 0, 0].norm() == pytest.approx(1)
     assert unit.unit
+
+
+def test_similarity_of_a_field_is_on_its_grid() -> None:
+    scores = torch.zeros(2, 3, 4)
+    assert LabelField(scores, (0, 1)).similarity is None
+    assert LabelField(scores, (0, 1), torch.zeros(3, 4)).similarity is not None
+    with pytest.raises(InputError, match=r"similarity must be \[3, 4\]"):
+        LabelField(scores, (0, 1), torch.zeros(4, 3))

@@ -12,8 +12,9 @@ from typing import Any
 
 from propagate.errors import InputError, PropagateError
 from propagate.features.registry import create_extractor
+from propagate.labels.reference_files import ReferenceFile
 from propagate.output.atomic import atomic_path, make_folder
-from propagate.pipeline import Progress, no_progress
+from propagate.progress import Progress, no_progress
 from propagate.run import RunRequest, run_clip
 from propagate.video.image_reader import IMAGE_ENDINGS, natural_key
 
@@ -142,7 +143,7 @@ def run_batch(
         request = replace(
             base,
             clip=str(item.clip),
-            mask=item.mask,
+            references=(ReferenceFile(item.mask),),
             frames=item.frames,
             output=output / item.name,
         )

@@ -14,6 +14,7 @@ KeypointDecoding = Literal["soft-argmax", "weighted"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 LatentMode = Literal["sample", "mean"]
 Facet = Literal["token", "query", "key", "value"]
+Direction = Literal["auto", "forward", "backward", "both"]
 Task = Literal["propagation", "semantic", "geometric"]
 
 RIVAL_OPTIONS = (("layer", "up_ft_index"), ("short_side", "input_size"))
@@ -99,6 +100,8 @@ class VideoSettings:
         mask_decoding: how soft labels become masks.
         keypoints: the same for keypoints.
         precision: what similarities are computed in; "auto" is bf16 where the device has it.
+        direction: from annotated frames to later ones, to earlier ones, or both; "auto" is both
+            unless the first frame alone is annotated.
     """
 
     propagation: PropagationSettings = field(default_factory=PropagationSettings)
@@ -106,8 +109,10 @@ class VideoSettings:
     mask_decoding: MaskDecoding = "bilinear"
     keypoints: KeypointSettings = field(default_factory=KeypointSettings)
     precision: Precision = "auto"
+    direction: Direction = "auto"
 
     def __post_init__(self) -> None:
+        _check_choice("direction", self.direction, get_args(Direction))
         _check_choice("mask_encoding", self.mask_encoding, get_args(MaskEncoding))
         _check_choice("mask_decoding", self.mask_decoding, get_args(MaskDecoding))
         _check_choice("precision", self.precision, get_args(Precision))

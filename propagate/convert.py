@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import UInt8
 
-    from propagate.pipeline import Progress
+    from propagate.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ from propagate.features.stored import (
 from propagate.output.atomic import atomic_path
 from propagate.output.feature_folder import FeatureFolder
 from propagate.output.record_folder import Mode
-from propagate.pipeline import Progress, batched, first_frames, no_progress
+from propagate.pipeline import batched, first_frames
+from propagate.progress import Progress, no_progress
 from propagate.stopwatch import Stopwatch
 from propagate.types import FeatureMap, Frame
 from propagate.video import ReaderName, open_clip

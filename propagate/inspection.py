@@ -16,11 +16,12 @@ import torch
 from propagate.features.device import resolve_device, resolve_dtype
 from propagate.features.registry import create_extractor
 from propagate.labels.codec import Codec, codec_for
-from propagate.labels.keypoint_checks import ReferenceKeypoints
+from propagate.labels.reference_files import LoadedReferences, load_references
+from propagate.labels.references import References
 from propagate.pipeline import first_frame, first_frames
 from propagate.propagation import ContextEntry, Propagator
-from propagate.run import RunRequest, load_reference
-from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks, Size
+from propagate.run import RunRequest, annotated_frames
+from propagate.types import FeatureMap, Keypoints, LabelField, Masks, Size
 from propagate.video import open_clip
 
 if TYPE_CHECKING:
@@ -63,14 +64,14 @@ class MaskFacts:
     """What a mask is.
 
     Args:
+        frame: that it is for.
         objects: pixels of each object, by id.
         void: id of unknown pixels, or None.
-        notes: sentences about what was assumed or looks odd.
     """
 
+    frame: int
     objects: dict[int, int]
     void: int | None
-    notes: tuple[str, ...]
 
     @property
     def summary(self) -> str:
@@ -85,14 +86,14 @@ class KeypointFacts:
     """What the keypoints of a frame are.
 
     Args:
+        frame: that they are for.
         points: how many, of all individuals.
         visible: how many of them are visible.
-        notes: sentences about what was assumed or looks odd.
     """
 
+    frame: int
     points: int
     visible: int
-    notes: tuple[str, ...]
 
     @property
     def summary(self) -> str:
@@ -153,27 +154,31 @@ def inspect_clip(reader: FrameReader, *, whole: bool = False) -> ClipFacts:
 
 
 def inspect_labels(
-    request: RunRequest, frame: Frame
-) -> tuple[MaskFacts | KeypointFacts, Masks | Keypoints]:
-    """Look at a run's mask or keypoints, as the run itself would.
+    request: RunRequest, reader: FrameReader
+) -> tuple[list[MaskFacts | KeypointFacts], LoadedReferences]:
+    """Look at a run's masks or keypoints, as the run itself would; in the order of their frames.
 
     Raises:
-        LabelError: they don't fit the frame, or hold nothing.
+        LabelError: they don't fit their frame, or hold nothing.
+        InputError: the clip has no such frame.
     """
-    reference = load_reference(request, frame)
-    if isinstance(reference, ReferenceKeypoints):
-        points = reference.keypoints
-        visible = int(np.count_nonzero(points.visible))
-        facts = KeypointFacts(points=len(points.names), visible=visible, notes=reference.notes)
-        return facts, points
-    ids, counts = np.unique(reference.masks.ids, return_counts=True)
+    files, frames = annotated_frames(reader, request.references)
+    loaded = load_references(files, frames, request.reading)
+    return [_facts(item.index, item.labels) for item in loaded.references], loaded
+
+
+def _facts(frame: int, labels: Masks | Keypoints) -> MaskFacts | KeypointFacts:
+    if isinstance(labels, Keypoints):
+        visible = int(np.count_nonzero(labels.visible))
+        return KeypointFacts(frame=frame, points=len(labels.names), visible=visible)
+    ids, counts = np.unique(labels.ids, return_counts=True)
     pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-    objects = {i: pixels[i] for i in reference.masks.object_ids}
-    void = reference.masks.void
-    return MaskFacts(objects=objects, void=void, notes=reference.notes), reference.masks
+    return MaskFacts(
+        frame=frame, objects={i: pixels[i] for i in labels.object_ids}, void=labels.void
+    )
 
 
-def estimate_run(request: RunRequest, reference: Masks | Keypoints) -> Estimate:
+def estimate_run(request: RunRequest, references: References[Any]) -> Estimate:
     """Measure what a frame of a run takes, with as much context as it will ever have.
 
     Nothing is written.
@@ -186,9 +191,11 @@ def estimate_run(request: RunRequest, reference: Masks | Keypoints) -> Estimate:
     frames, decode = _timed(lambda: first_frames(reader, _TIMED_FRAMES))
     dtype = resolve_dtype(request.video.precision, resolve_device(request.options.device))
     kept = extractor.extract(frames[:1])[0].normalised(dtype)
-    codec: Codec[Any] = codec_for(reference, request.video)
-    field = codec.encode(reference, kept.grid, image_size=kept.image_size)
-    propagator = _with_full_context(request, kept, field, dtype)
+    codec: Codec[Any] = codec_for(references, request.video)
+    labels = next(iter(references)).labels
+    field = codec.encode(labels, kept.grid, image_size=kept.image_size)
+    propagator = _with_full_context(request, kept, field, dtype, references=len(references))
+    passes = 1 if references.indices == (frames[0].index,) else 2
     extracts, votes = [], []
     for frame in frames:
         maps, seconds = _timed(partial(extractor.extract, [frame]))
@@ -202,7 +209,7 @@ def estimate_run(request: RunRequest, reference: Masks | Keypoints) -> Estimate:
         seconds={
             "decode": decode / len(frames),
             "extract": median(extracts),
-            "propagate": median(votes),
+            "propagate": median(votes) * passes,
         },
         memory=_peak_memory(),
         gpu_memory=torch.cuda.max_memory_allocated(kept.data.device) if on_gpu else 0,
@@ -210,16 +217,15 @@ def estimate_run(request: RunRequest, reference: Masks | Keypoints) -> Estimate:
 
 
 def _with_full_context(
-    request: RunRequest, kept: FeatureMap, field: LabelField, dtype: torch.dtype
+    request: RunRequest, kept: FeatureMap, field: LabelField, dtype: torch.dtype, *, references: int
 ) -> Propagator:
     """A propagator whose window is full, each frame with a map of its own as in a run."""
     settings = request.video
     field = LabelField(field.scores.to(kept.data.device), field.ids)
     propagator = Propagator(settings.propagation, dtype=dtype)
-    propagator.step(kept, field, index=0)
-    for index in range(1, settings.propagation.n_last_frames + 1):
+    for index in range(references + settings.propagation.n_last_frames):
         copy = FeatureMap(kept.data.clone(), kept.image_size, kept.input_size, unit=True)
-        propagator.restore(ContextEntry(index, copy, field, pinned=False))
+        propagator.add(ContextEntry(index, copy, field, pinned=index < references))
     return propagator
 
 

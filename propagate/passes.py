@@ -1,88 +1,21 @@
-"""Passes over a clip, forward and backward, and how the two become one.
+"""One pass over a clip in one direction.
 
-A pass starts anew at each annotated frame: its context is then the references alone, and fills with
-its own results as it goes. So what lies between two complete references depends on nothing but them,
-the references between them, and those that are pinned for good.
+A pass starts anew at each annotated frame: its context is then the references alone, and fills
+with its own results as it goes. So what lies between two complete references depends on nothing
+but them, the references between them, and those that are pinned for good.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Generic
 
 import torch
 
 from propagate.config import PropagationSettings
-from propagate.errors import InputError
 from propagate.labels.codec import Codec
 from propagate.labels.references import References
-from propagate.output.field_store import FieldStore
-from propagate.output.map_store import MapStore
-from propagate.progress import Progress, no_progress
 from propagate.propagation import ContextEntry, Propagator
-from propagate.types import FeatureMap, Keypoints, L, LabelField, Masks
-
-if TYPE_CHECKING:
-    from jaxtyping import Float32
-    from torch import Tensor
-
-_CERTAINTY_POWER = 1.0
-
-
-@dataclass(frozen=True)
-class Span:
-    """The frames from one complete reference up to the next.
-
-    Args:
-        left: frame of the complete reference that begins it, None before the first one.
-        right: frame of the complete reference it ends before, None after the last one.
-    """
-
-    left: int | None
-    right: int | None
-
-    def __contains__(self, index: int) -> bool:
-        return (self.left is None or index >= self.left) and (
-            self.right is None or index < self.right
-        )
-
-    def holds(self, references: References[L]) -> tuple[int, ...]:
-        """Annotated frames between its ends."""
-        return tuple(i for i in references.indices if i in self and i != self.left)
-
-
-def spans(references: References[Any]) -> list[Span]:
-    """The spans of a clip, in its order, the first from its start and the last to its end."""
-    ends = [None, *sorted(references.complete), None]
-    return [Span(left, right) for left, right in pairwise(ends)]
-
-
-def span_key(span: Span, references: References[L]) -> str:
-    """Hexadecimal digits that change when any reference in a span or at its ends does."""
-    digest = hashlib.blake2b(repr((span.left, span.right)).encode(), digest_size=16)
-    ends = [index for index in (span.left, span.right) if index is not None]
-    for index in sorted({*ends, *span.holds(references)}):
-        item = references[index]
-        digest.update(repr((index, sorted(item.stated), references.ids)).encode())
-        digest.update(_content(item.labels))
-    return digest.hexdigest()
-
-
-def _content(labels: Masks | Keypoints) -> bytes:
-    if isinstance(labels, Masks):
-        return repr((labels.ids.shape, labels.void)).encode() + labels.ids.astype("<i8").tobytes()
-    return repr(labels.names).encode() + labels.xy.tobytes() + labels.visible.tobytes()
-
-
-def backward_start(span: Span, references: References[L]) -> int | None:
-    """The annotated frame that a backward pass over a span starts from, or None."""
-    if span.right is not None:
-        return span.right
-    return max(span.holds(references), default=None)
+from propagate.types import FeatureMap, L, LabelField
 
 
 class Pass(Generic[L]):
@@ -103,8 +36,8 @@ class Pass(Generic[L]):
         *,
         dtype: torch.dtype,
     ) -> None:
-        self._references = references
-        self._codec = codec
+        self._references: References[L] = references
+        self._codec: Codec[L] = codec
         self._propagator = Propagator(settings, dtype=dtype)
 
     @property
@@ -131,8 +64,7 @@ class Pass(Generic[L]):
         return self._propagator.vote(features)
 
     def enter(self, index: int, features: FeatureMap, voted: LabelField) -> LabelField:
-        """`step` over a frame that was voted for in an earlier run."""
-        self._propagator.meet(features)
+        """`step` over a frame that was voted for before."""
         return self.take(index, features, voted)
 
     def take(self, index: int, features: FeatureMap, field: LabelField) -> LabelField:
@@ -154,179 +86,3 @@ class Pass(Generic[L]):
         labels = self._references[index].labels
         field = self._codec.encode(labels, features.grid, image_size=features.image_size)
         return LabelField(field.scores.to(features.data.device), field.ids)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the passes say about a frame.
-
-    Args:
-        field: both passes in one.
-        forward: of the forward pass, where it came by.
-        backward: of the backward pass, where it came by.
-    """
-
-    field: LabelField
-    forward: LabelField | None
-    backward: LabelField | None
-
-
-class TwoWay(Generic[L]):
-    """Both passes over the spans of a clip, from stored maps to stored soft labels.
-
-    Args:
-        references: of the clip.
-        make_pass: a fresh pass over it.
-        maps: of the clip's frames.
-        folder: for the soft labels; what it holds already is not computed again.
-        device: where soft labels go.
-        forward: whether there is a forward pass.
-        keeps: how many of its results a pass has in its context.
-    """
-
-    def __init__(
-        self,
-        references: References[L],
-        make_pass: Callable[[], Pass[L]],
-        maps: MapStore,
-        folder: Path,
-        *,
-        device: torch.device,
-        forward: bool,
-        keeps: int,
-    ) -> None:
-        self._references = references
-        self._make_pass = make_pass
-        self._maps = maps
-        self._forward = FieldStore(folder / "forward", device=device)
-        self._backward = FieldStore(folder / "backward", device=device)
-        self._goes_forward = forward
-        self._keeps = keeps
-
-    def run(self, span: Span, progress: Progress[int] = no_progress) -> None:
-        """Both passes over a span, as far as its last annotated frame.
-
-        Args:
-            span: all its frames up to that one have maps.
-            progress: wraps the frames of a pass.
-        """
-        start = backward_start(span, self._references)
-        if start is None:
-            return
-        indices = [i for i in self._maps.indices if i in span and i != span.left and i <= start]
-        forward = self._goes_forward and span.left is not None
-        if forward:
-            self._go(self._begin(), indices, self._forward, progress("forward", None, indices))
-        going = self._begin()
-        if forward and start in self._forward:
-            # An incomplete reference: what it doesn't state is as the forward pass has it.
-            going.enter(start, self._maps.load(start), self._forward.load(start))
-            indices = indices[:-1]
-        indices = indices[::-1]
-        self._go(going, indices, self._backward, progress("backward", None, indices))
-
-    def continued(self, span: Span) -> Pass[L]:
-        """The forward pass behind the last annotated frame of the last span."""
-        going = self._begin()
-        for index in span.holds(self._references):
-            going.enter(index, self._maps.load(index), self._forward.load(index))
-        return going
-
-    def evidence(self, index: int) -> Evidence:
-        """What the passes found for a frame, and both in one."""
-        forward, backward = (
-            store.load(index) if index in store else None
-            for store in (self._forward, self._backward)
-        )
-        field = self._fused(index, forward, backward)
-        if index in self._references:
-            field = self._make_pass().amended(index, self._maps.load(index), field)
-        return Evidence(field, forward, backward)
-
-    def clear(self) -> None:
-        """Remove all soft labels."""
-        self._forward.clear()
-        self._backward.clear()
-
-    def _begin(self) -> Pass[L]:
-        going = self._make_pass()
-        for index in sorted(self._references.complete):
-            going.pin(index, self._maps.load(index))
-        return going
-
-    def _go(
-        self, going: Pass[L], indices: Sequence[int], store: FieldStore, shown: Iterable[int]
-    ) -> None:
-        done = [index for index in indices if index in store]
-        needed = {*done[len(done) - min(self._keeps, len(done)) :], *self._references.indices}
-        for index in shown:
-            if index not in store:
-                features = self._maps.load(index)
-                store.save(index, going.vote(features))
-                going.take(index, features, self._voted(index, store))
-            elif index in needed:
-                going.enter(index, self._maps.load(index), self._voted(index, store))
-
-    def _voted(self, index: int, store: FieldStore) -> LabelField:
-        """What a frame goes into the context with: at a reference, all that is known by then."""
-        field = store.load(index)
-        if store is self._backward and index in self._references and index in self._forward:
-            return self._fused(index, self._forward.load(index), field)
-        return field
-
-    def _fused(
-        self, index: int, forward: LabelField | None, backward: LabelField | None
-    ) -> LabelField:
-        if forward is None or backward is None:
-            field = backward if forward is None else forward
-            if field is None:
-                raise InputError(f"No pass came by frame {index}; it has no labels.")
-            return field
-        return fuse(forward, backward, self._shares(index, forward.ids))
-
-    def _shares(self, index: int, ids: Sequence[int]) -> list[float]:
-        """For each channel how much the forward pass counts, by distance alone."""
-        known = self._references.ids
-        shares = [
-            _share(*(self._references.distance(index, i, step=step) for step in (-1, 1)))
-            for i in ids
-            if i in known
-        ]
-        # Background lies between those that it may take for one another.
-        return [sum(shares) / len(shares)] * (len(ids) - len(shares)) + shares
-
-
-def _share(left: int | None, right: int | None) -> float:
-    if left is None or right is None:
-        return float(right is None)
-    return right / (left + right) if left + right else 0.5
-
-
-def fuse(forward: LabelField, backward: LabelField, shares: Sequence[float]) -> LabelField:
-    """Soft labels of both passes in one.
-
-    Args:
-        forward: of a frame.
-        backward: of the same frame, with the same ids.
-        shares: of the forward pass in each channel by distance, 0 to 1. Where a pass is less sure
-            of an object than the other it counts less than that.
-    """
-    weights = torch.tensor(shares, device=forward.scores.device)
-    certain = [_certainty(field) ** _CERTAINTY_POWER for field in (forward, backward)]
-    ahead, back = weights * certain[0], (1 - weights) * certain[1]
-    total = ahead + back
-    share = torch.where(total > 0, ahead / total.clamp_min(1e-12), weights)[:, None, None]
-    scores = share * forward.scores + (1 - share) * backward.scores
-    return LabelField(scores, forward.ids, _mean(forward.similarity, backward.similarity))
-
-
-def _certainty(field: LabelField) -> Float32[Tensor, " k"]:
-    """The mean score of each channel where it has any, by its own weight: 1 if it is 0 or 1."""
-    total = field.scores.sum((1, 2))
-    return field.scores.square().sum((1, 2)) / total.clamp_min(1e-12)
-
-
-def _mean(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return (one + other) / 2

@@ -1,27 +1,35 @@
-"""Composition: a clip and one labelled frame in, labels for every frame out."""
+"""Composition: a clip and its annotated frames in, labels for every frame out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, TypeVar
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Generic, TypeVar, cast
 
-from propagate.config import VideoSettings
-from propagate.errors import ClipError
+from propagate.config import Direction, VideoSettings
+from propagate.errors import ClipError, InputError
 from propagate.features.base import FeatureExtractor, FittedExtractor
 from propagate.features.cache import FeatureCache
 from propagate.features.device import resolve_device, resolve_dtype
-from propagate.labels.codec import Codec, L, codec_for
-from propagate.output.checkpoint import SavedLabels
-from propagate.propagation import ContextEntry, Propagator
+from propagate.labels.codec import Codec, codec_for
+from propagate.labels.references import References, keypoint_references, mask_references
+from propagate.output.checkpoint import Progressed, SavedLabels
+from propagate.output.map_store import MapStore
+from propagate.output.workspace import Workspace
+from propagate.passes import Pass
+from propagate.progress import Progress, no_progress
+from propagate.propagation import ContextEntry
+from propagate.spans import Span, backward_start, spans
 from propagate.stopwatch import Stopwatch
-from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks
+from propagate.two_way import TwoWay
+from propagate.types import FeatureMap, Frame, Keypoints, L, LabelField, Masks, Size
 from propagate.video.base import FrameReader
 
 T = TypeVar("T")
-Progress = Callable[[str, int | None, Iterable[T]], Iterable[T]]
-"""Wraps what a long stage goes through: (title, expected number, items) -> items."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,8 @@ class FrameResult(Generic[L]):
 
     Args:
         frame: the picture.
-        labels: of the kind of the reference; the reference itself for the annotated frame.
-        field: the soft labels they were decoded from.
+        labels: of the kind of the references; what a reference says is exactly as it was given.
+        field: the soft labels they were decoded from, or the reference as such.
     """
 
     frame: Frame
@@ -50,89 +58,290 @@ class FrameResult(Generic[L]):
 
 
 class VideoPropagator(Generic[L]):
-    """Streams a clip through extraction, propagation and decoding.
+    """Carries labels from the annotated frames of a clip to all the others.
 
     Iterating gives a `FrameResult` per frame in the clip's order, holding no more than the context
     window and one batch of frames, however long the clip is. Every iteration starts anew.
 
+    With the first frame annotated, or `direction="forward"`, the clip is streamed once. Else the
+    features up to the last annotated frame are computed and kept on disk, a forward and a backward
+    pass go over them, and then the clip is streamed. Frames that no pass reaches are left out.
+
     Args:
-        reader: the clip; its first frame is the annotated one.
-        reference: masks of that frame, at its size, or its keypoints.
+        reader: the clip.
+        references: labels of its first frame, or by frame (masks have the clip's size), or
+            `References` where they are about some of the objects only.
         extractor: where features come from.
         settings: propagation, encoding and decoding.
         device: where similarities are computed.
-        resume: context of an interrupted run (`checkpoint()`); frames up to its latest one are
-            skipped.
+        resume: how far an interrupted run came.
+        skip: spans whose frames are left out.
+        workspace: where features and passes are kept; a run that goes on finds them there.
         clock: collects the seconds spent in "decode", "extract" and "propagate".
+        progress: wraps the frames of the stages that come before the first result.
     """
 
     def __init__(
         self,
         reader: FrameReader,
-        reference: L,
+        references: L | Mapping[int, L] | References[L],
         *,
         extractor: FeatureExtractor,
         settings: VideoSettings,
         device: str = "auto",
-        resume: Sequence[SavedLabels] = (),
+        resume: Progressed | None = None,
+        skip: Collection[Span] = (),
+        workspace: Workspace | None = None,
         clock: Stopwatch | None = None,
+        progress: Progress[Any] = no_progress,
     ) -> None:
         self._reader = reader
-        self._reference: L = reference
+        first = first_frame(reader)
+        self._first = first.index
+        self._references: References[L] = _references(references, first.index)
         self._settings = settings
-        self._codec: Codec[L] = codec_for(reference, settings)
-        self._resume = {saved.index: saved for saved in resume}
+        self._codec: Codec[L] = codec_for(self._references, settings)
+        self._resume = resume or Progressed()
+        self._skip = frozenset(skip)
+        self._workspace = workspace
         self._clock = clock or Stopwatch()
-        self._dtype = resolve_dtype(settings.precision, resolve_device(device))
+        self._progress = progress
+        self._device = resolve_device(device)
+        self._dtype = resolve_dtype(settings.precision, self._device)
         self._extractor = extractor
         capacity = settings.propagation.n_last_frames + 1 + extractor.batch_size
         self._features = FeatureCache(extractor, capacity=capacity, dtype=self._dtype)
-        self._propagator = self._fresh_propagator()
+        self._pass: Pass[L] | None = None
+        self._done = -1
+        _check_sizes(self._references, first.size)
 
-    def _fresh_propagator(self) -> Propagator:
-        return Propagator(self._settings.propagation, dtype=self._dtype)
+    @property
+    def direction(self) -> Direction:
+        """Which passes there are: "forward", "backward" or "both"."""
+        chosen = self._settings.direction
+        if chosen != "auto":
+            return chosen
+        return "forward" if self._references.indices == (self._first,) else "both"
 
     def __iter__(self) -> Iterator[FrameResult[L]]:
-        self._propagator = self._fresh_propagator()
+        self._done = self._resume.done
         if isinstance(self._extractor, FittedExtractor):
             self._extractor.fit(first_frames(self._reader, self._extractor.fit_frames))
-        done = max(self._resume, default=-1)
-        frames = self._clock.iterate("decode", self._reader)
-        for batch in batched(frames, self._features.batch_size):
-            # A batch is the same in a run and its continuation, and so to the last bit are its
-            # maps; that is why it is extracted whole.
-            if batch[-1].index <= done and not any(f.index in self._resume for f in batch):
-                continue
-            with self._clock.measure("extract"):
-                maps = self._features.extract(batch)
-            for frame, features in zip(batch, maps, strict=True):
-                if frame.index in self._resume:
-                    self._restore(self._resume[frame.index], features)
-                elif frame.index > done:
-                    with self._clock.measure("propagate"):
-                        result = self._step(frame, features)
-                    yield result
+        with ExitStack() as stack:
+            workspace = self._workspace
+            if self.direction == "forward":
+                kept = workspace if workspace and workspace.keep else None
+                yield from self._forward(self._open_maps(kept) if kept else None)
+                return
+            if workspace is None:
+                folder = stack.enter_context(TemporaryDirectory(prefix="propagate-"))
+                workspace = Workspace(folder=Path(folder))
+            yield from self._both(workspace)
 
-    def checkpoint(self) -> list[SavedLabels]:
+    def checkpoint(self) -> Progressed:
         """What must be saved now to continue after the latest result."""
-        return [
-            SavedLabels(entry.index, entry.labels, entry.pinned)
-            for entry in self._propagator.context
-        ]
+        context = self._pass.context if self._pass else ()
+        return Progressed(
+            self._done, [SavedLabels(entry.index, entry.labels, entry.pinned) for entry in context]
+        )
 
-    def _step(self, frame: Frame, features: FeatureMap) -> FrameResult[L]:
-        if not self._propagator.context:
-            field = self._codec.encode(self._reference, features.grid, image_size=frame.size)
-            field = LabelField(field.scores.to(features.data.device), field.ids)
-            self._propagator.step(features, field, index=frame.index)
-            return FrameResult(frame, self._reference, field)
-        field = self._propagator.step(features, index=frame.index)
-        labels = self._codec.decode(field, image_size=frame.size, input_size=features.input_size)
+    def _forward(self, maps: MapStore | None) -> Iterator[FrameResult[L]]:
+        """One pass, as the frames come; every reference joins the context at its frame."""
+        going = self._pass = self._make_pass()
+        saved = {item.index: item for item in self._resume.context}
+        complete, begin = self._references.complete, self._references.indices[0]
+
+        def used(index: int) -> bool:
+            if index in saved or index in complete:
+                return True
+            return index >= begin and self._wanted(index)
+
+        seen: set[int] = set()
+        for frame, found in self._stream(used, maps):
+            index = frame.index
+            if index not in found:
+                continue
+            seen.add(index)
+            if index in saved:
+                going.add(_entry(saved[index], found[index]))
+            elif index in complete:
+                field = going.pin(index, found[index])
+                if self._wanted(index):
+                    yield self._given(frame, field)
+            else:
+                yield self._stepped(going, frame, found[index])
+        self._check_found(seen)
+
+    def _both(self, workspace: Workspace) -> Iterator[FrameResult[L]]:
+        """Passes over stored maps up to the last reference; what they found, and what follows."""
+        todo = [span for span in spans(self._references) if span not in self._skip]
+        if not todo:
+            return
+        maps = self._open_maps(workspace)
+        ways = TwoWay(
+            self._references,
+            self._make_pass,
+            maps,
+            workspace,
+            device=self._device,
+            forward=self.direction == "both",
+            keeps=self._settings.propagation.n_last_frames,
+        )
+        self._extract_ahead(todo, maps)
+        with self._clock.measure("propagate"):
+            for span in todo:
+                ways.run(span, self._progress)
+        yield from self._found(ways, todo[-1], maps)
+
+    def _found(self, ways: TwoWay[L], end: Span, maps: MapStore) -> Iterator[FrameResult[L]]:
+        last = self._references.indices[-1]
+        saved = {item.index: item for item in self._resume.context if not item.pinned}
+        follows = self.direction == "both" and end.right is None
+        going: Pass[L] | None = None
+
+        def used(index: int) -> bool:
+            return index in saved or (follows and index > last and self._wanted(index))
+
+        for frame, found in self._stream(used, maps):
+            index = frame.index
+            if end.right is not None and index >= end.right:
+                break
+            if index in found:
+                going = self._pass = going or ways.continued(end)
+                if index in saved:
+                    going.add(_entry(saved[index], found[index]))
+                else:
+                    yield self._stepped(going, frame, found[index])
+            elif index <= last and self._wanted(index):
+                yield self._told(ways, frame)
+
+    def _told(self, ways: TwoWay[L], frame: Frame) -> FrameResult[L]:
+        """A frame that is annotated or lies before one that is."""
+        index = frame.index
+        with self._clock.measure("propagate"):
+            if index in self._references.complete:
+                return self._given(frame, ways.given(index))
+            return self._decoded(frame, ways.evidence(index).field, ways.input_size)
+
+    def _stepped(self, going: Pass[L], frame: Frame, features: FeatureMap) -> FrameResult[L]:
+        with self._clock.measure("propagate"):
+            field = going.step(frame.index, features)
+            return self._decoded(frame, field, features.input_size)
+
+    def _given(self, frame: Frame, field: LabelField) -> FrameResult[L]:
+        self._done = frame.index
+        return FrameResult(frame, self._references[frame.index].labels, field)
+
+    def _decoded(self, frame: Frame, field: LabelField, input_size: Size) -> FrameResult[L]:
+        self._done = frame.index
+        reference = self._references.get(frame.index)
+        seen = field if reference is None else self._codec.without(field, reference.stated)
+        labels = self._codec.decode(seen, image_size=frame.size, input_size=input_size)
+        if reference is not None:
+            labels = self._codec.restore(labels, reference.labels, reference.stated)
         return FrameResult(frame, labels, field)
 
-    def _restore(self, saved: SavedLabels, features: FeatureMap) -> None:
-        labels = LabelField(saved.labels.scores.to(features.data.device), saved.labels.ids)
-        self._propagator.restore(ContextEntry(saved.index, features, labels, saved.pinned))
+    def _wanted(self, index: int) -> bool:
+        """Whether a frame is to get labels that it doesn't have yet."""
+        return index > self._resume.done and not any(index in span for span in self._skip)
+
+    def _make_pass(self) -> Pass[L]:
+        return Pass(self._references, self._codec, self._settings.propagation, dtype=self._dtype)
+
+    def _open_maps(self, workspace: Workspace) -> MapStore:
+        return MapStore(
+            workspace.maps,
+            identity=self._features.identity,
+            source=self._reader.source,
+            device=self._device,
+        )
+
+    def _extract_ahead(self, todo: Sequence[Span], maps: MapStore) -> None:
+        """Store the features that passes over some spans need."""
+        starts = [backward_start(span, self._references) for span in todo]
+        end = max((start for start in starts if start is not None), default=-1)
+        last = self._references.indices[-1]
+
+        def missing(index: int) -> bool:
+            needed = index <= end and any(index in span for span in todo)
+            return (needed or index in self._references) and index not in maps
+
+        def store() -> Iterator[Frame]:
+            for batch in self._batches():
+                if any(missing(frame.index) for frame in batch):
+                    for frame, features in self._extract(batch):
+                        if missing(frame.index):
+                            maps.save(frame, features)
+                yield from batch
+
+        for frame in self._progress("extracting", last + 1 - self._first, store()):
+            if frame.index >= last:
+                break
+        self._check_found(maps.indices)
+
+    def _stream(
+        self, used: Callable[[int], bool], maps: MapStore | None
+    ) -> Iterator[tuple[Frame, dict[int, FeatureMap]]]:
+        """All frames, each with the features of those of its batch that use them."""
+        for batch in self._batches():
+            yield from (
+                (frame, found) for found in (self._mapped(batch, used, maps),) for frame in batch
+            )
+
+    def _mapped(
+        self, batch: Sequence[Frame], used: Callable[[int], bool], maps: MapStore | None
+    ) -> dict[int, FeatureMap]:
+        needed = [frame.index for frame in batch if used(frame.index)]
+        if maps is not None and all(index in maps for index in needed):
+            return {index: maps.load(index) for index in needed}
+        # A batch is the same in a run and its continuation, and so to the last bit are its maps;
+        # that is why it is extracted whole.
+        found = {}
+        for frame, features in self._extract(batch):
+            if frame.index in needed:
+                found[frame.index] = features
+            if maps is not None and self._workspace and maps.nbytes < self._workspace.keep:
+                maps.save(frame, features)
+        return found
+
+    def _batches(self) -> Iterator[list[Frame]]:
+        frames = self._clock.iterate("decode", self._reader)
+        return batched(frames, self._features.batch_size)
+
+    def _extract(self, batch: Sequence[Frame]) -> Iterator[tuple[Frame, FeatureMap]]:
+        with self._clock.measure("extract"):
+            return zip(batch, self._features.extract(batch), strict=True)
+
+    def _check_found(self, seen: Collection[int]) -> None:
+        lost = [index for index in self._references.indices if index not in seen]
+        if lost:
+            raise ClipError(
+                f"{self._reader.source} has no frame {lost[0]}, which a reference is for; frames "
+                "count from 0."
+            )
+
+
+def _references(given: L | Mapping[int, L] | References[L], first: int) -> References[L]:
+    if isinstance(given, References):
+        return given
+    by_frame: Any = given if isinstance(given, Mapping) else {first: given}
+    masks = all(isinstance(item, Masks) for item in by_frame.values())
+    made: Any = mask_references(by_frame) if masks else keypoint_references(by_frame)
+    return cast("References[L]", made)
+
+
+def _check_sizes(references: References[Any], size: Size) -> None:
+    for item in references:
+        if isinstance(item.labels, Masks) and item.labels.size != size:
+            raise InputError(
+                f"The mask of frame {item.index} is {item.labels.size} and the clip {size}; they "
+                "must have the same size."
+            )
+
+
+def _entry(saved: SavedLabels, features: FeatureMap) -> ContextEntry:
+    labels = LabelField(saved.labels.scores.to(features.data.device), saved.labels.ids)
+    return ContextEntry(saved.index, features, labels, saved.pinned)
 
 
 def first_frame(reader: FrameReader) -> Frame:
@@ -165,9 +374,3 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def no_progress(title: str, total: int | None, items: Iterable[T]) -> Iterable[T]:
-    """Show nothing."""
-    del title, total
-    return items

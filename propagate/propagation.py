@@ -50,6 +50,10 @@ class ContextWindow:
         """Take a frame in; the oldest unpinned one leaves when the window is full."""
         (self._pinned if entry.pinned else self._recent).append(entry)
 
+    def forget(self) -> None:
+        """Drop the results, keep the references."""
+        self._recent.clear()
+
     def __iter__(self) -> Iterator[ContextEntry]:
         yield from self._pinned
         yield from self._recent
@@ -100,34 +104,16 @@ class Propagator:
             InputError: for a first frame without labels, or labels on another grid.
         """
         index = self._next_index if index is None else index
-        features = features.normalised(self._dtype)
-        if labels is not None:
-            self._check(features, labels)
-            self._adopt(labels.ids)
-        result = labels if labels is not None else self._vote(features)
-        self._context.add(ContextEntry(index, features, result, pinned=labels is not None))
-        self._next_index = index + 1
+        result = labels if labels is not None else self.vote(features)
+        self.add(ContextEntry(index, features, result, pinned=labels is not None))
         return result
 
-    def restore(self, entry: ContextEntry) -> None:
-        """Put a frame of an earlier run back into the context, oldest first, to continue it."""
-        self._check(entry.features, entry.labels)
-        self._adopt(entry.labels.ids)
-        features = entry.features.normalised(self._dtype)
-        self._context.add(ContextEntry(entry.index, features, entry.labels, entry.pinned))
-        self._next_index = entry.index + 1
+    def vote(self, features: FeatureMap) -> LabelField:
+        """What the context says about a frame, which it does not join.
 
-    def _adopt(self, ids: tuple[int, ...]) -> None:
-        self._ids += tuple(i for i in ids if i not in self._ids)
-
-    def _check(self, features: FeatureMap, labels: LabelField) -> None:
-        if labels.grid != features.grid:
-            raise InputError(
-                f"The labels are on a grid of {labels.grid} cells and the features on "
-                f"{features.grid}; encode the labels on the grid of the features."
-            )
-
-    def _vote(self, features: FeatureMap) -> LabelField:
+        Raises:
+            InputError: there is no context.
+        """
         if not len(self._context):
             raise InputError(
                 "The first frame needs labels; pass them as Propagator.step(f, labels)."
@@ -140,9 +126,32 @@ class Propagator:
             )
             for entry in self._context
         ]
-        query = features.data.permute(1, 2, 0)
-        scores, similarity = vote(query, context, self._settings)
-        return LabelField(scores, self._ids, similarity)
+        query = features.normalised(self._dtype).data.permute(1, 2, 0)
+        votes = vote(query, context, self._settings)
+        return LabelField(votes.scores, self._ids, similarity=votes.similarity)
+
+    def add(self, entry: ContextEntry) -> None:
+        """Let a frame vote for those after it.
+
+        Raises:
+            InputError: its labels are on another grid than its features.
+        """
+        self._check(entry.features, entry.labels)
+        self._ids += tuple(i for i in entry.labels.ids if i not in self._ids)
+        features = entry.features.normalised(self._dtype)
+        self._context.add(ContextEntry(entry.index, features, entry.labels, entry.pinned))
+        self._next_index = entry.index + 1
+
+    def forget(self) -> None:
+        """Let only the references go on voting."""
+        self._context.forget()
+
+    def _check(self, features: FeatureMap, labels: LabelField) -> None:
+        if labels.grid != features.grid:
+            raise InputError(
+                f"The labels are on a grid of {labels.grid} cells and the features on "
+                f"{features.grid}; encode the labels on the grid of the features."
+            )
 
     def _channels(self, labels: LabelField) -> Tensor:
         """Scores with one channel per id seen so far; objects that came later score 0."""

@@ -1,10 +1,11 @@
-"""The main job, whole: a clip and a mask or keypoint file in, a folder of labels out."""
+"""The main job, whole: a clip and its annotated frames in, a folder of labels out."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,27 @@ from propagate.config import EMBEDDED_MODEL, ModelOptions, VideoSettings
 from propagate.errors import InputError
 from propagate.features.base import FeatureExtractor
 from propagate.features.registry import create_extractor
-from propagate.labels.codec import L
-from propagate.labels.keypoint_checks import ReferenceKeypoints, load_reference_keypoints
-from propagate.labels.keypoint_files import is_keypoint_file
-from propagate.labels.mask_checks import ReferenceMask, Void, load_reference_mask
-from propagate.output.checkpoint import load_checkpoint, save_checkpoint
+from propagate.labels.reference_files import (
+    LoadedReferences,
+    ReferenceFile,
+    ReferenceOptions,
+    load_references,
+    numbered,
+)
+from propagate.output.atomic import atomic_path, make_folder
+from propagate.output.checkpoint import Progressed, load_checkpoint, save_checkpoint
 from propagate.output.keypoint_store import KeypointStore
 from propagate.output.label_store import LabelStore
 from propagate.output.mask_store import MaskStore
 from propagate.output.record_folder import Mode
 from propagate.output.render import render_overlay
 from propagate.output.run_folder import RunFolder
-from propagate.pipeline import Progress, VideoPropagator, first_frame, no_progress
+from propagate.output.workspace import Workspace
+from propagate.pipeline import VideoPropagator, first_frame
+from propagate.progress import Progress, no_progress
+from propagate.spans import Span, span_key, spans
 from propagate.stopwatch import Stopwatch
-from propagate.types import Frame, Size
+from propagate.types import Frame
 from propagate.video import ReaderName, open_clip
 from propagate.video.base import FrameReader
 
@@ -39,50 +47,59 @@ class RunRequest:
 
     Args:
         clip: video file, image folder, glob or multi-page image.
-        mask: mask or keypoint file of the first frame (of the first in `frames`).
+        references: the files of the annotated frames; all masks, or all keypoints.
         output: folder to write.
         frames: range of the clip as "start:stop:step", or None for all of it.
         reader: which reader opens the clip.
-        void: mask id whose pixels are unknown, "auto", or None for none.
-        binarize: take everything bright for object 1.
-        trust_ids: don't refuse ids that look like antialiasing.
-        points_size: size of the pictures that keypoints were marked on, in pixels, where it is not
-            the clip's and the file doesn't say.
-        skeleton: edges between keypoints to draw, as "a-b,b-c"; None for the file's own.
+        reading: how the references are read.
         model: name or path for the registry.
         options: model options.
         video: propagation settings.
         mode: what to do when `output` exists.
         overlay: whether to draw the overlay video and contact sheet.
+        cache: gigabytes of features that may stay in the folder, for corrections.
     """
 
     clip: str
-    mask: Path
+    references: tuple[ReferenceFile, ...]
     output: Path
     frames: str | None = None
     reader: ReaderName = "auto"
-    void: Void = "auto"
-    binarize: bool = False
-    trust_ids: bool = False
-    points_size: Size | None = None
-    skeleton: str | None = None
+    reading: ReferenceOptions = field(default_factory=ReferenceOptions)
     model: str = EMBEDDED_MODEL
     options: ModelOptions = field(default_factory=ModelOptions)
     video: VideoSettings = field(default_factory=VideoSettings)
     mode: Mode = "new"
     overlay: bool = True
+    cache: float = 0.0
 
-    def config(self) -> dict[str, Any]:
-        """What decides the labels; a resumed run must agree in all of it."""
+    def __post_init__(self) -> None:
+        if not self.cache >= 0:
+            raise InputError(f"The cache may take {self.cache} GB; it must be 0 or more.")
+
+    def config(self, references: Sequence[ReferenceFile]) -> dict[str, Any]:
+        """What decides the labels; a resumed run must agree in all of it.
+
+        Args:
+            references: those of the request, with numbers of frames.
+        """
         fields = asdict(self)
-        for name in ("output", "mode", "overlay", "skeleton"):
+        for name in ("output", "mode", "overlay", "cache"):
             del fields[name]
+        del fields["reading"]["skeleton"]
         # A model that is already here gives the same numbers with or without a hub.
         del fields["options"]["offline"]
         return fields | {
             "clip": str(Path(self.clip).absolute()),
-            "mask": str(self.mask.absolute()),
-            "mask_sha256": hashlib.sha256(self.mask.read_bytes()).hexdigest(),
+            "references": [
+                {
+                    "frame": file.frame,
+                    "objects": file.objects,
+                    "suffix": file.path.suffix.lower(),
+                    "sha256": hashlib.sha256(file.path.read_bytes()).hexdigest(),
+                }
+                for file in sorted(references, key=lambda file: file.frame or 0)
+            ],
         }
 
 
@@ -93,14 +110,48 @@ class RunReport:
     Args:
         folder: where it is.
         frames: frames labelled in this call.
-        notes: sentences the user should read: about the reference, and what could not be decoded.
+        changed: those that had other labels before.
+        notes: sentences the user should read: about the references, and what did not decode.
         seconds: wall-clock seconds by stage.
     """
 
     folder: RunFolder
     frames: int
+    changed: tuple[int, ...]
     notes: tuple[str, ...]
     seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run whose inputs passed all checks."""
+
+    request: RunRequest
+    folder: RunFolder
+    reader: FrameReader
+    loaded: LoadedReferences
+    copies: Mapping[Path, bytes]
+    clock: Stopwatch
+    progress: Progress[Any]
+
+    @property
+    def kept(self) -> list[Span]:
+        """Spans whose labels stay as they are."""
+        keys = set(self.folder.started.get("spans", ()))
+        return [span for span, key in self._keys() if key in keys]
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of all spans."""
+        return [key for _, key in self._keys()]
+
+    def _keys(self) -> list[tuple[Span, str]]:
+        references: Any = self.loaded.references
+        return [(span, span_key(span, references)) for span in spans(references)]
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(folder=self.folder.cache, keep=int(self.request.cache * 1e9))
 
 
 def run_clip(
@@ -123,113 +174,150 @@ def run_clip(
     """
     clock = Stopwatch()
     reader = open_clip(request.clip, reader=request.reader, frames=request.frames)
-    first = first_frame(reader)
-    reference = load_reference(request, first)
-    for note in reference.notes:
+    files, frames = annotated_frames(reader, request.references)
+    loaded = load_references(files, frames, request.reading)
+    for note in loaded.notes:
         say(note)
-    folder = RunFolder(request.output, request.config(), mode=request.mode)
-    if folder.complete:
+    folder = RunFolder(request.output, request.config(files), mode=request.mode)
+    copies = {
+        folder.reference_path(file.frame or 0, file.path): file.path.read_bytes() for file in files
+    }
+    job = _Job(request, folder, reader, loaded, copies, clock, progress)
+    if folder.complete and len(job.kept) == len(job.keys):
         say(f"The run in {folder.path} is already complete; nothing was done.")
-        return RunReport(folder, 0, reference.notes, {})
+        return RunReport(folder, 0, (), loaded.notes, {})
     if extractor is None:
         with clock.measure("load model"):
             extractor = create_extractor(request.model, request.options)
     facts: dict[str, Any] = {"model": extractor.identity, "clip": reader.source}
     for name, value in facts.items():
         folder.check_same(name, value)
-    folder.prepare()
-    folder.write_record("running", **facts)
-    store: LabelStore[Any]
-    if isinstance(reference, ReferenceKeypoints):
-        points = reference.keypoints
-        store = KeypointStore(folder.keypoints, names=points.names, edges=reference.edges)
-        facts["skeleton"] = reference.edges
-        frames = _propagate(request, folder, reader, points, store, extractor, clock, progress)
-    else:
-        masks = reference.masks
-        store = MaskStore(folder, palette=reference.palette)
-        frames = _propagate(request, folder, reader, masks, store, extractor, clock, progress)
-    losses = reader.losses.messages
-    for loss in losses:
-        say(loss)
-    if request.overlay:
-        with clock.measure("render"):
-            shown = progress("drawing", reader.estimated_length, reader)
-            render_overlay(shown, folder, store, fps=reader.fps, annotated=first.index)
-    notes = (*reference.notes, *losses)
-    facts |= {"frames": store.count(), "seconds": clock.seconds, "notes": notes}
-    folder.write_record("complete", **facts)
-    folder.checkpoint.unlink(missing_ok=True)
-    return RunReport(folder, frames, notes, clock.seconds)
+    return _run(job, extractor, facts, say)
 
 
-def load_reference(request: RunRequest, first: Frame) -> ReferenceMask | ReferenceKeypoints:
-    """The mask or keypoints of a run's first frame.
+def annotated_frames(
+    reader: FrameReader, files: Sequence[ReferenceFile]
+) -> tuple[list[ReferenceFile], dict[int, Frame]]:
+    """The files with numbers for all frames, and those frames.
+
+    The clip is decoded up to the last of them, so that a number beyond its end is found out before
+    any long work.
 
     Raises:
-        LabelError: they don't fit the frame, or hold nothing.
-        InputError: an option is set that is for the other kind.
+        InputError: the clip has no such frame.
     """
-    if is_keypoint_file(request.mask):
-        if request.binarize or request.trust_ids or request.void != "auto":
-            raise InputError(
-                f"--void, --binarize and --trust-ids are for masks, and {request.mask} is a "
-                "keypoint file; leave them out."
-            )
-        return load_reference_keypoints(
-            request.mask, frame=first, points_size=request.points_size, skeleton=request.skeleton
-        )
-    if request.points_size is not None or request.skeleton is not None:
+    first = first_frame(reader)
+    files = numbered(files, first.index)
+    wanted = {file.frame for file in files}
+    found = {first.index: first} if first.index in wanted else {}
+    last = max((number for number in wanted if number is not None), default=0)
+    index = first.index
+    for frame in reader if last > first.index else ():
+        index = frame.index
+        if index in wanted:
+            found[index] = frame
+        if index >= last:
+            break
+    lost = sorted(number for number in wanted if number is not None and number not in found)
+    if lost:
         raise InputError(
-            f"--points-size and --skeleton are for keypoints, and {request.mask} is a mask by its "
-            "ending; leave them out."
+            f"There is a reference for frame {lost[0]}, which is not among those to label: they "
+            f"are {first.index} to {index}, counted from 0"
+            f"{'' if lost[0] > index or lost[0] < first.index else ' in steps'}."
         )
-    return load_reference_mask(
-        request.mask,
-        frame_size=first.size,
-        void=request.void,
-        binarize=request.binarize,
-        trust_ids=request.trust_ids,
-    )
+    return files, found
+
+
+def _run(
+    job: _Job, extractor: FeatureExtractor, facts: dict[str, Any], say: Callable[[str], None]
+) -> RunReport:
+    folder, kept = job.folder, job.kept
+    if job.request.mode == "correct" and folder.complete:
+        # Passes of earlier references, which the new record does not know.
+        job.workspace.forget_passes()
+        folder.checkpoint.unlink(missing_ok=True)
+    folder.prepare()
+    running = [key for span, key in job._keys() if span in kept]
+    _copy(job)
+    folder.write_record("running", spans=running, **facts)
+    store: LabelStore[Any]
+    if job.loaded.of_keypoints:
+        edges = job.loaded.edges
+        first: Any = job.loaded.references[job.loaded.references.indices[0]].labels
+        store = KeypointStore(folder.keypoints, names=first.names, edges=edges)
+        facts["skeleton"] = edges
+    else:
+        store = MaskStore(folder, palette=job.loaded.palette)
+    frames, changed = _propagate(job, store, kept, extractor)
+    losses = job.reader.losses.messages
+    for loss in losses:
+        say(loss)
+    if job.request.overlay:
+        with job.clock.measure("render"):
+            shown = job.progress("drawing", job.reader.estimated_length, job.reader)
+            given = job.loaded.references.indices
+            render_overlay(shown, folder, store, fps=job.reader.fps, annotated=given)
+    notes = (*job.loaded.notes, *losses)
+    facts |= {"frames": store.count(), "seconds": job.clock.seconds, "notes": notes}
+    folder.write_record("complete", spans=job.keys, **facts)
+    folder.checkpoint.unlink(missing_ok=True)
+    job.workspace.tidy()
+    return RunReport(folder, frames, changed, notes, job.clock.seconds)
+
+
+def _copy(job: _Job) -> None:
+    """Put what the user gave beside the result, and nothing else."""
+    make_folder(job.folder.references)
+    for path, content in job.copies.items():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    for path in job.folder.references.iterdir():
+        if path not in job.copies:
+            path.unlink()
 
 
 def _propagate(
-    request: RunRequest,
-    folder: RunFolder,
-    reader: FrameReader,
-    reference: L,
-    store: LabelStore[L],
-    extractor: FeatureExtractor,
-    clock: Stopwatch,
-    progress: Progress[Any],
-) -> int:
-    """Write the labels of every frame; returns of how many. Saves the context when cut short."""
-    resume = load_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else []
-    propagator = VideoPropagator(
-        reader,
-        reference,
+    job: _Job, store: LabelStore[Any], kept: Sequence[Span], extractor: FeatureExtractor
+) -> tuple[int, tuple[int, ...]]:
+    """Write the labels of the frames that have none; how many, and which had others before.
+
+    Saves how far it came when it is cut short.
+    """
+    checkpoint = job.folder.checkpoint
+    resume = load_checkpoint(checkpoint) if checkpoint.exists() else Progressed()
+    propagator: VideoPropagator[Any] = VideoPropagator(
+        job.reader,
+        job.loaded.references,
         extractor=extractor,
-        settings=request.video,
-        device=request.options.device,
+        settings=job.request.video,
+        device=job.request.options.device,
         resume=resume,
-        clock=clock,
+        skip=kept,
+        workspace=job.workspace,
+        clock=job.clock,
+        progress=job.progress,
     )
-    frames = 0
-    written = resume
-    store.begin(after=max((saved.index for saved in resume), default=-1))
+    frames, changed, written = 0, [], resume
+    keep = partial(_keeps, resume.done, kept)
+    store.begin(keep=keep, after=resume.done)
     try:
-        for result in progress("propagating", reader.estimated_length, propagator):
-            with clock.measure("write"):
-                store.write(result.frame, result.labels)
+        for result in job.progress("propagating", job.reader.estimated_length, propagator):
+            with job.clock.measure("write"):
+                if store.write(result.frame, result.labels):
+                    changed.append(result.frame.index)
             frames += 1
             written = propagator.checkpoint()
             if frames % _CHECKPOINT_EVERY == 0:
-                save_checkpoint(folder.checkpoint, written)
+                save_checkpoint(checkpoint, written)
     except KeyboardInterrupt:
         # The context may be a frame ahead of the files by now; `written` never is.
-        if written:
-            save_checkpoint(folder.checkpoint, written)
+        if written.done >= 0:
+            save_checkpoint(checkpoint, written)
         raise
     finally:
         store.close()
-    return frames
+    return frames, tuple(changed)
+
+
+def _keeps(done: int, kept: Sequence[Span], index: int) -> bool:
+    return index <= done or any(index in span for span in kept)

@@ -74,7 +74,7 @@ def batch(
         settings,
         values,
         clip="",
-        mask=Path(),
+        references=(),
         output=output,
         mode=mode,
         overlay=not values["no_overlay"],

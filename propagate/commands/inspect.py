@@ -14,17 +14,22 @@ from propagate.commands.options import (
     keypoint_options,
     propagation_options,
     quiet_decoders,
+    reference_files,
+    reference_option,
     resolve_preset,
     run_request,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from propagate.inspection import ClipFacts, Estimate, KeypointFacts, MaskFacts
 
 
 @click.command()
 @click.argument("clip")
 @click.argument("labels", type=click.Path(path_type=Path), required=False)
+@reference_option
 @click.option("--frames", help="Range of frames as start:stop:step; LABELS belong to the first.")
 @click.option("--whole", is_flag=True, help="Decode the whole clip: count frames, find damage.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -32,43 +37,50 @@ if TYPE_CHECKING:
 @keypoint_options
 @propagation_options
 def inspect(
-    clip: str, labels: Path | None, frames: str | None, whole: bool, as_json: bool, **values: Any
+    clip: str,
+    labels: Path | None,
+    references: tuple[str, ...],
+    frames: str | None,
+    whole: bool,
+    as_json: bool,
+    **values: Any,
 ) -> None:
-    """Check CLIP, and LABELS against its first frame; estimate time and memory of a run.
+    """Check CLIP, and LABELS against its frames; estimate time and memory of a run.
 
     All options of `propagate run` count. One frame is extracted and propagated with a full context
     to measure them. Nothing is written.
     """
     from propagate.inspection import estimate_run, inspect_clip, inspect_labels
-    from propagate.labels.keypoint_files import is_keypoint_file
-    from propagate.pipeline import first_frame
+    from propagate.labels.reference_files import are_keypoints
     from propagate.video import open_clip
 
-    points = labels is not None and is_keypoint_file(labels)
+    files = reference_files(labels, references)
+    points = bool(files) and are_keypoints(files)
     settings = resolve_preset(values, otherwise="keypoints" if points else "default")
 
     quiet_decoders()
     reader = open_clip(clip, reader=values["reader"], frames=frames)
     facts: dict[str, Any] = {"clip": inspect_clip(reader, whole=whole)}
-    if labels is not None:
+    if files:
         request = run_request(
-            settings,
-            values,
-            clip=clip,
-            mask=labels,
-            output=Path(),
-            frames=frames,
+            settings, values, clip=clip, references=files, output=Path(), frames=frames
         )
-        found, reference = inspect_labels(request, first_frame(reader))
-        facts["keypoints" if points else "mask"] = found
-        facts["run"] = estimate_run(request, reference)
+        found, loaded = inspect_labels(request, reader)
+        facts |= {"references": found, "notes": loaded.notes}
+        facts["run"] = estimate_run(request, loaded.references)
     if as_json:
-        click.echo(json.dumps({name: asdict(part) for name, part in facts.items()}))
+        click.echo(json.dumps({name: _plain(part) for name, part in facts.items()}))
         return
     _print_clip(facts["clip"])
-    if labels is not None:
-        _print_labels(found)
+    if files:
+        _print_labels(found, loaded.notes)
         _print_run(facts["run"], facts["clip"])
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, (list, tuple)):
+        return [_plain(item) for item in part]
+    return part if isinstance(part, str) else asdict(part)
 
 
 def _print_clip(clip: ClipFacts) -> None:
@@ -82,9 +94,10 @@ def _print_clip(clip: ClipFacts) -> None:
         click.echo(f"        {loss}")
 
 
-def _print_labels(facts: MaskFacts | KeypointFacts) -> None:
-    click.echo(f"labels  {facts.summary}")
-    for note in facts.notes:
+def _print_labels(found: list[MaskFacts | KeypointFacts], notes: Sequence[str]) -> None:
+    for facts in found:
+        click.echo(f"labels  frame {facts.frame}: {facts.summary}")
+    for note in notes:
         click.echo(f"        {note}")
 
 

@@ -13,6 +13,7 @@ import click
 from propagate.config import (
     PRESETS,
     RIVAL_OPTIONS,
+    Direction,
     Facet,
     KeypointDecoding,
     KeypointSettings,
@@ -32,6 +33,7 @@ from propagate.features.card import COMMON_OPTIONS
 from propagate.features.families.stored import is_stored
 
 if TYPE_CHECKING:
+    from propagate.labels.reference_files import ReferenceFile
     from propagate.run import RunRequest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -71,7 +73,7 @@ _KEYPOINT_FIELDS = {
     "keypoint_decoding": "decoding",
     "visible_from": "visible_from",
 }
-_VIDEO_FIELDS = ("mask_encoding", "mask_decoding", "precision")
+_VIDEO_FIELDS = ("mask_encoding", "mask_decoding", "precision", "direction")
 
 # DIFT's own names are kept for its knobs.
 _MODEL_OPTIONS = (
@@ -138,6 +140,11 @@ _PROPAGATION_OPTIONS = (
     click.option(
         "--precision", type=click.Choice(get_args(Precision)), help="Precision of similarities."
     ),
+    click.option(
+        "--direction",
+        type=click.Choice(get_args(Direction)),
+        help="Where labels go from an annotated frame; auto is both, or forward from the first.",
+    ),
 )
 _KEYPOINT_OPTIONS = (
     click.option("--points-size", metavar="WxH", help="Pixels of what keypoints were marked on."),
@@ -169,6 +176,41 @@ _CLIP_OPTIONS = (
         "--trust-ids", is_flag=True, help="Accept ids in MASK that look like antialiasing."
     ),
 )
+
+
+def reference_option(command: Command) -> Command:
+    """Add `--ref`, as `references`."""
+    return click.option(
+        "--ref",
+        "references",
+        multiple=True,
+        metavar="FRAME=FILE[:OBJECTS]",
+        help="Labels of another frame, counted from 0; may be repeated. OBJECTS: ids that a mask "
+        "is about, joined by commas, or all.  [default: those with pixels in it]",
+    )(command)
+
+
+def cache_option(command: Command) -> Command:
+    """Add `--cache`."""
+    return click.option(
+        "--cache",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="GB of features to keep in the output folder, which make corrections fast.",
+    )(command)
+
+
+def reference_files(labels: Path | None, references: Sequence[str]) -> tuple[ReferenceFile, ...]:
+    """The files of LABELS, which belong to the first frame, and of `--ref`.
+
+    Raises:
+        InputError: a reference is malformed.
+    """
+    from propagate.labels.reference_files import ReferenceFile
+
+    first = () if labels is None else (ReferenceFile(labels),)
+    return (*first, *(ReferenceFile.parse(text) for text in references))
 
 
 def clip_options(command: Command) -> Command:
@@ -214,17 +256,21 @@ def run_request(settings: Preset, values: dict[str, Any], **more: Any) -> RunReq
     Raises:
         InputError: a value is not allowed.
     """
+    from propagate.labels.reference_files import ReferenceOptions
     from propagate.run import RunRequest
     from propagate.types import Size
 
     size = values.get("points_size")
-    return RunRequest(
-        reader=values["reader"],
+    reading = ReferenceOptions(
         void=parse_void(values["void"]),
         binarize=values["binarize"],
         trust_ids=values["trust_ids"],
         points_size=Size(*parse_size(size, "--points-size")) if size else None,
         skeleton=values.get("skeleton"),
+    )
+    return RunRequest(
+        reader=values["reader"],
+        reading=reading,
         model=settings.model,
         options=settings.options,
         video=settings.video,

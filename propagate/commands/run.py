@@ -9,12 +9,15 @@ from typing import Any
 import click
 
 from propagate.commands.options import (
+    cache_option,
     clip_options,
     keypoint_options,
     output_mode,
     progress_bar,
     propagation_options,
     quiet_decoders,
+    reference_files,
+    reference_option,
     resolve_preset,
     run_request,
 )
@@ -22,7 +25,8 @@ from propagate.commands.options import (
 
 @click.command()
 @click.argument("clip")
-@click.argument("labels", type=click.Path(path_type=Path))
+@click.argument("labels", type=click.Path(path_type=Path), required=False)
+@reference_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."
 )
@@ -30,43 +34,47 @@ from propagate.commands.options import (
 @clip_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@cache_option
 @click.option("--no-overlay", is_flag=True, help="Write no overlay video and contact sheet.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @keypoint_options
 @propagation_options
 def run(
     clip: str,
-    labels: Path,
+    labels: Path | None,
+    references: tuple[str, ...],
     output: Path,
     overwrite: bool,
     resume: bool,
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Carry LABELS, the mask or keypoints of the first frame, through CLIP.
+    """Carry labels of some frames of CLIP, masks or keypoints, to all the others.
 
-    CLIP is a video file, a folder of images, a quoted glob, or a multi-page image. LABELS is a
-    mask or a keypoint file. A mask is an indexed or grey PNG (or another lossless image) of the
-    clip's size: 0 is background, every other value an object. Keypoints are a CSV of
-    frame,name,x,y,visible, COCO JSON, or a file of DeepLabCut (.csv), SLEAP (.slp), TAP-Vid (.npz),
-    JHMDB (.mat) or BADJA (.json).
+    CLIP is a video file, a folder of images, a quoted glob, or a multi-page image. LABELS is the
+    mask or keypoint file of its first frame; --ref gives those of any other. A mask is an indexed
+    or grey PNG (or another lossless image) of the clip's size: 0 is background, every other value
+    an object. Keypoints are a CSV of frame,name,x,y,visible, COCO JSON, or a file of DeepLabCut
+    (.csv), SLEAP (.slp), TAP-Vid (.npz), JHMDB (.mat) or BADJA (.json).
 
     Writes masks/NAME.png per frame or keypoints.csv, overlay.mp4, contact_sheet.png and run.json.
     """
-    from propagate.labels.keypoint_files import is_keypoint_file
+    from propagate.labels.reference_files import are_keypoints
     from propagate.run import run_clip
 
-    kind = "keypoints" if is_keypoint_file(labels) else "default"
+    files = reference_files(labels, references)
+    kind = "keypoints" if are_keypoints(files) else "default"
     settings = resolve_preset(values, otherwise=kind)
     request = run_request(
         settings,
         values,
         clip=clip,
-        mask=labels,
+        references=files,
         output=output,
         frames=values["frames"],
         mode=output_mode(overwrite=overwrite, resume=resume),
         overlay=not values["no_overlay"],
+        cache=values["cache"],
     )
     quiet_decoders()
     report = run_clip(

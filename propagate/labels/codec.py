@@ -31,8 +31,12 @@ class Codec(Protocol[L]):
         """Propagated soft labels with what a user said about some objects in their place."""
         ...
 
+    def without(self, field: LabelField, stated: Collection[int]) -> LabelField:
+        """Soft labels of which stated objects can't be decoded."""
+        ...
+
     def restore(self, decoded: L, given: L, stated: Collection[int]) -> L:
-        """Labels decoded from the objects that are not stated, with those stated as given."""
+        """Labels decoded `without` the stated objects, with those as the user gave them."""
         ...
 
 
@@ -74,6 +78,11 @@ class MaskCodec:
         scores[free] = others
         return LabelField(scores, field.ids)
 
+    def without(self, field: LabelField, stated: Collection[int]) -> LabelField:
+        """Without the channels of stated objects."""
+        free = [i for i, label in enumerate(field.ids) if label not in stated]
+        return LabelField(field.scores[free], tuple(field.ids[i] for i in free))
+
     def restore(self, decoded: Masks, given: Masks, stated: Collection[int]) -> Masks:
         """Pixels of stated objects as given; no other pixel has one of their ids."""
         told = np.isin(given.ids, list(stated))
@@ -104,6 +113,11 @@ class KeypointCodec:
         scores[told] = given.scores.to(scores.device)[told]
         return LabelField(scores, field.ids)
 
+    def without(self, field: LabelField, stated: Collection[int]) -> LabelField:
+        """As it is: points don't take places from one another."""
+        del stated
+        return field
+
     def restore(self, decoded: Keypoints, given: Keypoints, stated: Collection[int]) -> Keypoints:
         """Stated points as given, the others as decoded."""
         told = np.isin(np.arange(1, len(self.names) + 1), list(stated))
@@ -126,7 +140,7 @@ def codec_for(
     references: References[Masks] | References[Keypoints], settings: VideoSettings
 ) -> Codec[Masks] | Codec[Keypoints]:
     """The codec for labels of the kind of `references`."""
-    first = next(iter(references)).labels
+    first: Masks | Keypoints = references[references.indices[0]].labels
     if isinstance(first, Keypoints):
         return KeypointCodec(first.names, settings.keypoints)
     return MaskCodec(references.ids, settings.mask_encoding, settings.mask_decoding)

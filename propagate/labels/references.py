@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic
 
 import numpy as np
@@ -55,7 +56,11 @@ class References(Generic[L]):
     """
 
     def __init__(self, items: Iterable[Reference[L]]) -> None:
-        self._items = {item.index: item for item in sorted(items, key=lambda item: item.index)}
+        ordered: list[Reference[L]] = sorted(items, key=lambda item: item.index)
+        self._items: dict[int, Reference[L]] = {item.index: item for item in ordered}
+        if len(self._items) < len(ordered):
+            twice = next(a.index for a, b in pairwise(ordered) if a.index == b.index)
+            raise InputError(f"Frame {twice} has two references; give one.")
         if not self._items:
             raise InputError("There is no reference; annotate at least one frame.")
         self.complete = frozenset(self._complete())
@@ -71,6 +76,10 @@ class References(Generic[L]):
 
     def __getitem__(self, index: int) -> Reference[L]:
         return self._items[index]
+
+    def get(self, index: int) -> Reference[L] | None:
+        """The reference of a frame, or None."""
+        return self._items.get(index)
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -133,9 +142,7 @@ def keypoint_references(points: Mapping[int, Keypoints]) -> References[Keypoints
 
     A reference states the points that it lists, visible or not.
     """
-    names = tuple(
-        dict.fromkeys(name for index in sorted(points) for name in points[index].names)
-    )
+    names = tuple(dict.fromkeys(name for index in sorted(points) for name in points[index].names))
     ids = {name: number for number, name in enumerate(names, start=1)}
     return References(
         Reference(index, _over(names, item), frozenset(ids[name] for name in item.names))

@@ -33,8 +33,22 @@ class SavedLabels:
     pinned: bool
 
 
-def save_checkpoint(path: Path, entries: Sequence[SavedLabels]) -> None:
-    """Write the context, oldest frame first within references and results, atomically."""
+@dataclass(frozen=True)
+class Progressed:
+    """How far an interrupted run came.
+
+    Args:
+        done: index of the last frame that has its labels, -1 for none.
+        context: the frames that vote for the next one, oldest first within references and results.
+    """
+
+    done: int = -1
+    context: Sequence[SavedLabels] = ()
+
+
+def save_checkpoint(path: Path, progressed: Progressed) -> None:
+    """Write how far a run came, atomically."""
+    entries = progressed.context
     tensors = {
         f"{i:04d}": entry.labels.scores.cpu().contiguous() for i, entry in enumerate(entries)
     }
@@ -43,10 +57,11 @@ def save_checkpoint(path: Path, entries: Sequence[SavedLabels]) -> None:
         for entry in entries
     ]
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"context": json.dumps(facts)})
+        metadata = {"context": json.dumps({"done": progressed.done, "frames": facts})}
+        save_file(tensors, temporary, metadata=metadata)
 
 
-def load_checkpoint(path: Path) -> list[SavedLabels]:
+def load_checkpoint(path: Path) -> Progressed:
     """Read what `save_checkpoint` wrote.
 
     Raises:
@@ -55,14 +70,15 @@ def load_checkpoint(path: Path) -> list[SavedLabels]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["context"])
-            return [
+            context = [
                 SavedLabels(
                     index=int(fact["index"]),
                     labels=LabelField(file.get_tensor(f"{i:04d}"), tuple(map(int, fact["ids"]))),
                     pinned=bool(fact["pinned"]),
                 )
-                for i, fact in enumerate(facts)
+                for i, fact in enumerate(facts["frames"])
             ]
+            return Progressed(int(facts["done"]), context)
     except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         raise OutputError(
             f"{path} is not a checkpoint of this program ({error}); start over with --overwrite."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -18,16 +18,24 @@ L_contra = TypeVar("L_contra", contravariant=True)
 class LabelStore(Protocol[L_contra]):
     """The labels of one run on disk."""
 
-    def begin(self, *, after: int) -> None:
-        """Get ready to continue with the frame after index `after`; -1 starts anew.
+    def begin(self, *, keep: Callable[[int], bool], after: int) -> None:
+        """Get ready to write.
+
+        Args:
+            keep: whether a frame, by number, keeps the labels it has.
+            after: the frame that an interrupted run goes on behind, or -1.
 
         Raises:
             OutputError: what is there doesn't go as far as that.
         """
         ...
 
-    def write(self, frame: Frame, labels: L_contra) -> None:
-        """Keep the labels of the next frame; they are safe when this returns."""
+    def write(self, frame: Frame, labels: L_contra) -> bool:
+        """Keep the labels of a frame; they are safe when this returns.
+
+        Returns:
+            Whether the frame had other labels before.
+        """
         ...
 
     def close(self) -> None:

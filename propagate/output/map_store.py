@@ -39,9 +39,12 @@ class MapStore:
         content = json.dumps({"extractor": identity, "clip": source}, indent=2) + "\n"
         record = folder / _IDENTITY
         if not record.is_file() or record.read_text(encoding="utf-8") != content:
-            self.clear()
+            for name in self._names.values():
+                (folder / name.file).unlink(missing_ok=True)
+            self._names = {}
             with atomic_path(record) as path:
                 path.write_text(content, encoding="utf-8")
+        self._nbytes = sum((folder / name.file).stat().st_size for name in self._names.values())
 
     def __contains__(self, index: object) -> bool:
         return index in self._names
@@ -54,16 +57,18 @@ class MapStore:
     @property
     def nbytes(self) -> int:
         """Space the maps take, in bytes."""
-        return sum((self._folder / name.file).stat().st_size for name in self._names.values())
+        return self._nbytes
 
-    def save(self, frame: Frame, features: FeatureMap) -> int:
-        """Keep the map of a frame; returns the bytes it takes."""
+    def save(self, frame: Frame, features: FeatureMap) -> None:
+        """Keep the map of a frame, unless that was done."""
+        if frame.index in self:
+            return
         name = MapName.of(frame)
         content = pack_map(features, frame, name)
         with atomic_path(self._folder / name.file) as path:
             path.write_bytes(content)
         self._names[frame.index] = name
-        return len(content)
+        self._nbytes += len(content)
 
     def load(self, index: int) -> FeatureMap:
         """The map of a frame that has one.
@@ -77,17 +82,3 @@ class MapStore:
         item = read_map(self._folder / name.file, name)
         data = item.data.to(self._device)
         return FeatureMap(data, item.image_size, item.input_size, unit=item.unit)
-
-    def trim(self, limit: int) -> None:
-        """Remove maps of the last frames until the rest takes no more than `limit` bytes."""
-        total = 0
-        for index in self.indices:
-            path = self._folder / self._names[index].file
-            total += path.stat().st_size
-            if total > limit:
-                path.unlink(missing_ok=True)
-                del self._names[index]
-
-    def clear(self) -> None:
-        """Remove all maps."""
-        self.trim(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,15 +31,18 @@ class MaskStore:
         self._folder = folder
         self._palette = palette
 
-    def begin(self, *, after: int) -> None:
-        """Make the folder; masks of later frames are written again, with the same bytes."""
-        del after
+    def begin(self, *, keep: Callable[[int], bool], after: int) -> None:
+        """Make the folder; what is written again has the same bytes where nothing changed."""
+        del keep, after
         self._folder.masks.mkdir(exist_ok=True)
 
-    def write(self, frame: Frame, labels: Masks) -> None:
+    def write(self, frame: Frame, labels: Masks) -> bool:
         """Write one file, whole or not at all."""
-        with atomic_path(self._folder.mask_path(frame.name)) as path:
+        target = self._folder.mask_path(frame.name)
+        earlier = target.read_bytes() if target.exists() else None
+        with atomic_path(target) as path:
             write_mask(path, labels.ids, palette=self._palette)
+            return earlier is not None and earlier != path.read_bytes()
 
     def close(self) -> None:
         """Nothing is open."""

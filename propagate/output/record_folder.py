@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from propagate.errors import OutputError
 from propagate.output.atomic import atomic_path
 
-Mode = Literal["new", "overwrite", "resume"]
+Mode = Literal["new", "overwrite", "resume", "correct"]
 
 _NAMED = 3  # differences that a message names
 
@@ -36,7 +36,8 @@ class RecordFolder(ABC):
         config: everything that decides the result, JSON values only. A resumed job must have the
             same.
         mode: "new" refuses a folder that has anything in it, "overwrite" replaces what an earlier
-            job of this kind wrote there (and nothing else), "resume" continues it.
+            job of this kind wrote there (and nothing else), "resume" continues it, "correct"
+            continues it with another configuration.
 
     Making the object only checks; `prepare` is the first to write.
 
@@ -53,7 +54,9 @@ class RecordFolder(ABC):
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} is a file; name a folder for the output.")
         self._replaces = False
-        if mode == "resume" and self.record_path.exists():
+        if mode == "correct":
+            self._started = self._read_record()
+        elif mode == "resume" and self.record_path.exists():
             self._started = self._resumable()
         elif path.exists() and any(path.iterdir()):
             self._check_replaceable(mode)
@@ -76,6 +79,11 @@ class RecordFolder(ABC):
     def complete(self) -> bool:
         """Whether the job that is resumed had already finished."""
         return self._started.get("status") == "complete"
+
+    @property
+    def started(self) -> Mapping[str, Any]:
+        """The record of the job that is continued; empty for a new one."""
+        return self._started
 
     def check_same(self, name: str, value: str) -> None:
         """Compare a fact that only the opened inputs tell with what the resumed job recorded.

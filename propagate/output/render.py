@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -27,7 +27,7 @@ def render_overlay(
     store: LabelStore[Any],
     *,
     fps: float,
-    annotated: int,
+    annotated: Collection[int],
 ) -> None:
     """Write `overlay.mp4` and `contact_sheet.png` of a run from its labels.
 
@@ -36,7 +36,7 @@ def render_overlay(
         folder: the run.
         store: its labels.
         fps: of the video.
-        annotated: index of the frame whose labels the user gave, named in the sheet.
+        annotated: frames whose labels the user gave, marked in the sheet.
 
     Raises:
         OutputError: when no frame has labels.
@@ -51,7 +51,7 @@ def render_overlay(
                 writer = stack.enter_context(VideoWriter(folder.overlay, fps=fps, size=frame.size))
             writer.write(picture)
             if drawn in shown:
-                caption = f"frame {frame.index}" + (" (given)" if frame.index == annotated else "")
+                caption = f"frame {frame.index}" + (" (given)" if frame.index in annotated else "")
                 tiles.append((picture, caption))
     if not tiles:
         raise OutputError(

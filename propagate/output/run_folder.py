@@ -1,7 +1,8 @@
-"""The folder of one run: masks or keypoints, overlay video, contact sheet and run.json."""
+"""The folder of one run: labels, references, cache, overlay video, contact sheet and run.json."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from propagate.output.atomic import make_folder, remove_leftovers
@@ -53,6 +54,20 @@ class RunFolder(RecordFolder):
         """The context window of an unfinished run."""
         return self.path / "checkpoint.safetensors"
 
+    @property
+    def references(self) -> Path:
+        """Copies of the files that the user's labels came from."""
+        return self.path / "references"
+
+    @property
+    def cache(self) -> Path:
+        """Features and passes; can be removed at any time, and then is computed again."""
+        return self.path / "cache"
+
+    def reference_path(self, frame: int, source: Path) -> Path:
+        """Where the copy of a frame's reference goes."""
+        return self.references / f"{frame:06d}{source.suffix.lower()}"
+
     def mask_path(self, name: str) -> Path:
         """Where the mask of the frame called `name` goes, always inside the folder."""
         return self.masks / f"{Path(name).name}.png"
@@ -60,10 +75,11 @@ class RunFolder(RecordFolder):
     def _remove_ours(self) -> None:
         for item in (self.checkpoint, self.overlay, self.contact_sheet, self.keypoints):
             item.unlink(missing_ok=True)
-        if self.masks.is_dir():
-            for mask in self.masks.glob("*.png"):
-                mask.unlink()
-            if not any(self.masks.iterdir()):
-                self.masks.rmdir()
+        for folder, pattern in ((self.masks, "*.png"), (self.references, "[0-9]*.*")):
+            for item in folder.glob(pattern):
+                item.unlink()
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        shutil.rmtree(self.cache, ignore_errors=True)
         # Last, since without it the folder would be a stranger's.
         self.record_path.unlink(missing_ok=True)

@@ -58,6 +58,7 @@ class RunRequest:
         mode: what to do when `output` exists.
         overlay: whether to draw the overlay video and contact sheet.
         cache: gigabytes of features that may stay in the folder, for corrections.
+        everywhere: whether a correction leaves no frame as it is.
     """
 
     clip: str
@@ -72,6 +73,7 @@ class RunRequest:
     mode: Mode = "new"
     overlay: bool = True
     cache: float = 0.0
+    everywhere: bool = False
 
     def __post_init__(self) -> None:
         if not self.cache >= 0:
@@ -84,7 +86,7 @@ class RunRequest:
             references: those of the request, with numbers of frames.
         """
         fields = asdict(self)
-        for name in ("output", "mode", "overlay", "cache"):
+        for name in ("output", "mode", "overlay", "cache", "everywhere"):
             del fields[name]
         del fields["reading"]["skeleton"]
         # A model that is already here gives the same numbers with or without a hub.
@@ -137,7 +139,7 @@ class _Job:
     @property
     def kept(self) -> list[Span]:
         """Spans whose labels stay as they are."""
-        keys = set(self.folder.started.get("spans", ()))
+        keys = set() if self.request.everywhere else set(self.folder.started.get("spans", ()))
         return [span for span, key in self._keys() if key in keys]
 
     @property
@@ -190,8 +192,9 @@ def run_clip(
         with clock.measure("load model"):
             extractor = create_extractor(request.model, request.options)
     facts: dict[str, Any] = {"model": extractor.identity, "clip": reader.source}
-    for name, value in facts.items():
-        folder.check_same(name, value)
+    folder.check_same("model", extractor.identity)
+    if not folder.moved:
+        folder.check_same("clip", reader.source)
     return _run(job, extractor, facts, say)
 
 
@@ -232,8 +235,8 @@ def _run(
     job: _Job, extractor: FeatureExtractor, facts: dict[str, Any], say: Callable[[str], None]
 ) -> RunReport:
     folder, kept = job.folder, job.kept
-    if job.request.mode == "correct" and folder.complete:
-        # Passes of earlier references, which the new record does not know.
+    if job.request.mode == "correct" and (folder.complete or folder.changed):
+        # Of earlier references, which the new record does not know.
         job.workspace.forget_passes()
         folder.checkpoint.unlink(missing_ok=True)
     folder.prepare()

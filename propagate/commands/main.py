@@ -15,6 +15,7 @@ from propagate.errors import PropagateError
 # name -> (module, attribute); a command's module is imported when it is called or listed.
 _COMMANDS = {
     "run": ("propagate.commands.run", "run"),
+    "correct": ("propagate.commands.correct", "correct"),
     "inspect": ("propagate.commands.inspect", "inspect"),
     "batch": ("propagate.commands.batch", "batch"),
     "extract": ("propagate.commands.extract", "extract"),
@@ -49,7 +50,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="propagate")
 def program() -> None:
-    """Carry labels from one annotated frame through a whole video, with no training."""
+    """Carry labels from a few annotated frames through a whole video, with no training."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,6 +15,9 @@ from propagate.labels.masks import decode_masks, encode_masks
 from propagate.labels.references import References
 from propagate.types import Keypoints, L, LabelField, Masks, PointName, Size
 
+# A sum of scores below this says nothing.
+_NOTHING = 1e-6
+
 
 class Codec(Protocol[L]):
     """Turns labels of one kind into soft labels and back."""
@@ -72,9 +75,9 @@ class MaskCodec:
         left = (1 - scores[told].sum(0)).clamp_min(0)
         others = scores[free]
         total = others.sum(0)
-        others *= torch.where(total > 0, left / total.clamp_min(1e-6), 0)
+        others *= torch.where(total > _NOTHING, left / total, 0)
         # Where nothing else was there it is background, the first channel.
-        others[0] += torch.where(total > 0, 0, left)
+        others[0] += torch.where(total > _NOTHING, 0, left)
         scores[free] = others
         return LabelField(scores, field.ids)
 

@@ -55,7 +55,7 @@ class RecordFolder(ABC):
             raise OutputError(f"{path} is a file; name a folder for the output.")
         self._replaces = False
         if mode == "correct":
-            self._started = self._read_record()
+            self._started = read_record(self.record_path, self.job)
         elif mode == "resume" and self.record_path.exists():
             self._started = self._resumable()
         elif path.exists() and any(path.iterdir()):
@@ -79,6 +79,11 @@ class RecordFolder(ABC):
     def complete(self) -> bool:
         """Whether the job that is resumed had already finished."""
         return self._started.get("status") == "complete"
+
+    @property
+    def changed(self) -> bool:
+        """Whether the job that is continued had another configuration."""
+        return bool(self._started) and self._started["config"] != self._config
 
     @property
     def started(self) -> Mapping[str, Any]:
@@ -106,7 +111,7 @@ class RecordFolder(ABC):
         return record
 
     def _resumable(self) -> dict[str, Any]:
-        record = self._read_record()
+        record = read_record(self.record_path, self.job)
         earlier, now = (dict(_flat(config)) for config in (record["config"], self._config))
         changed = [
             f"{name} was {earlier.get(name)!r} and is now {now.get(name)!r}"
@@ -122,20 +127,6 @@ class RecordFolder(ABC):
             )
         return record
 
-    def _read_record(self) -> dict[str, Any]:
-        try:
-            record = json.loads(self.record_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise OutputError(
-                f"{self.record_path} can't be read ({error}); start over with --overwrite."
-            ) from error
-        if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-            raise OutputError(
-                f"{self.record_path} is not the record of a {self.job}; start over with "
-                "--overwrite."
-            )
-        return record
-
     def _check_replaceable(self, mode: Mode) -> None:
         if not self.record_path.exists():
             raise OutputError(
@@ -147,6 +138,27 @@ class RecordFolder(ABC):
                 f"{self.path} already holds a {self.job}; continue it with --resume, replace it "
                 "with --overwrite, or choose another folder."
             )
+
+
+def read_record(path: Path, job: str) -> dict[str, Any]:
+    """The record of a job, as `write_record` wrote it.
+
+    Args:
+        path: of the file.
+        job: what messages call the job.
+
+    Raises:
+        OutputError: it is damaged, or something else.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{path} can't be read ({error}); start over with --overwrite."
+        ) from error
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        raise OutputError(f"{path} is not the record of a {job}; start over with --overwrite.")
+    return record
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

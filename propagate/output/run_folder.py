@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+from propagate.errors import OutputError
 from propagate.output.atomic import make_folder, remove_leftovers
-from propagate.output.record_folder import RecordFolder
+from propagate.output.record_folder import RecordFolder, read_record
+
+RECORD = "run.json"
 
 
 class RunFolder(RecordFolder):
@@ -23,6 +27,12 @@ class RunFolder(RecordFolder):
         make_folder(self.path)
         remove_leftovers(self.path)
         remove_leftovers(self.masks)
+
+    @property
+    def moved(self) -> bool:
+        """Whether the clip of the run that is continued now lies elsewhere."""
+        earlier = self.started.get("config", self._config)
+        return bool(earlier["clip"] != self._config["clip"])
 
     @property
     def masks(self) -> Path:
@@ -47,7 +57,7 @@ class RunFolder(RecordFolder):
     @property
     def record_path(self) -> Path:
         """The resolved configuration and what came of it."""
-        return self.path / "run.json"
+        return self.path / RECORD
 
     @property
     def checkpoint(self) -> Path:
@@ -83,3 +93,17 @@ class RunFolder(RecordFolder):
         shutil.rmtree(self.cache, ignore_errors=True)
         # Last, since without it the folder would be a stranger's.
         self.record_path.unlink(missing_ok=True)
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The record of the run in a folder.
+
+    Raises:
+        OutputError: there is none, or it is damaged.
+    """
+    if not (path / RECORD).is_file():
+        raise OutputError(
+            f"{path} holds no run of this program: there is no {path / RECORD}; give the folder "
+            "that `propagate run` wrote."
+        )
+    return read_record(path / RECORD, "run")

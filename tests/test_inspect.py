@@ -31,7 +31,7 @@ def test_facts_of_clip_mask_and_run(capsys, inputs, tmp_path):
     assert (facts["clip"]["frames"], facts["clip"]["counted"]) == (6, False)
     ids, counts = np.unique(disc(0), return_counts=True)
     expected = {str(i): int(n) for i, n in zip(ids, counts, strict=True) if i}
-    assert facts["mask"]["objects"] == expected
+    assert [item["objects"] for item in facts["references"]] == [expected]
     run = facts["run"]
     assert run["model"].startswith("efficientnet-lite0@")
     assert run["grid"] == [12, 96 * width // height // 16 * 2]
@@ -56,10 +56,10 @@ def test_keypoints_are_looked_at_too(capsys, inputs, tmp_path):
     code, out, _ = call(capsys, "inspect", inputs[0], points, "--short-side", "96", "--json")
     assert code == 0
     facts = json.loads(out)
-    assert (facts["keypoints"]["points"], facts["keypoints"]["visible"]) == (3, 2)
+    assert facts["references"] == [{"frame": 0, "points": 3, "visible": 2}]
     assert facts["run"]["seconds"]["propagate"] > 0
     _, out, _ = call(capsys, "inspect", inputs[0], points, "--short-side", "96")
-    assert "labels  3 keypoints, of which 2 are visible" in out
+    assert "labels  frame 0: 3 keypoints, of which 2 are visible" in out
 
 
 def test_a_clip_alone(capsys, inputs):

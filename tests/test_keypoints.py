@@ -13,6 +13,7 @@ from propagate.errors import InputError
 from propagate.geometry import map_points
 from propagate.labels.codec import KeypointCodec, MaskCodec, codec_for
 from propagate.labels.keypoints import decode_keypoints, encode_keypoints
+from propagate.labels.references import keypoint_references, mask_references
 from propagate.propagation import Propagator
 from propagate.types import FeatureMap, Keypoints, LabelField, Masks, PointName, Size
 
@@ -148,8 +149,9 @@ def test_points_follow_a_shift_through_the_core() -> None:
 
 def test_the_codec_follows_the_kind_of_labels() -> None:
     settings = VideoSettings()
-    assert isinstance(codec_for(points((1, 1)), settings), KeypointCodec)
-    assert isinstance(codec_for(Masks(np.zeros((4, 4), np.uint8)), settings), MaskCodec)
+    assert isinstance(codec_for(keypoint_references({0: points((1, 1))}), settings), KeypointCodec)
+    masks = mask_references({0: Masks(np.ones((4, 4), np.uint8))})
+    assert isinstance(codec_for(masks, settings), MaskCodec)
 
 
 NAMES = (PointName("a"), PointName("b"))

@@ -12,7 +12,7 @@ import torch
 from propagate.config import ModelOptions, PropagationSettings, VideoSettings
 from propagate.errors import InputError
 from propagate.features.registry import create_extractor
-from propagate.output.checkpoint import SavedLabels
+from propagate.output.checkpoint import Progressed
 from propagate.pipeline import VideoPropagator
 from propagate.propagation import ContextEntry, Propagator
 from propagate.types import ClipLosses, FeatureMap, Frame, LabelField, Masks, Size
@@ -70,9 +70,7 @@ def test_a_restored_propagator_goes_on_identically() -> None:
         whole.step(features(i))
     continued = Propagator(settings)
     for entry in whole.context:
-        continued.restore(
-            ContextEntry(entry.index, features(entry.index), entry.labels, entry.pinned)
-        )
+        continued.add(ContextEntry(entry.index, features(entry.index), entry.labels, entry.pinned))
     for i in range(5, 9):
         assert torch.equal(whole.step(features(i)).scores, continued.step(features(i)).scores)
     assert [e.index for e in whole.context] == [e.index for e in continued.context]
@@ -151,7 +149,7 @@ def test_no_more_than_a_few_frames_are_held_however_long_the_clip() -> None:
     )
     for _ in propagator:
         assert clip.alive <= 3
-        assert len(propagator.checkpoint()) <= 5
+        assert len(propagator.checkpoint().context) <= 5
     assert len(clip.frames) == 40
 
 
@@ -175,7 +173,7 @@ def test_a_resumed_clip_goes_through_the_network_in_the_same_batches(stop: int) 
     ids[16:40, 24:64] = 1
     settings = VideoSettings(propagation=PropagationSettings(n_last_frames=2), precision="fp32")
 
-    def propagator(resume: Sequence[SavedLabels] = ()) -> VideoPropagator:
+    def propagator(resume: Progressed | None = None) -> VideoPropagator:
         return VideoPropagator(
             Watched(10), Masks(ids), extractor=Batched(), settings=settings, resume=resume
         )

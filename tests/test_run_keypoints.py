@@ -78,7 +78,9 @@ def test_the_annotated_frame_is_unchanged(finished: Path) -> None:
 
 def test_everything_else_is_written_and_nothing_more(finished: Path) -> None:
     names = {path.name for path in (finished / "out").iterdir()}
-    assert names == {"keypoints.csv", "overlay.mp4", "contact_sheet.png", "run.json"}
+    assert names == {
+        *("keypoints.csv", "references", "cache", "overlay.mp4", "contact_sheet.png", "run.json")
+    }
     record = json.loads((finished / "out/run.json").read_text())
     assert record["status"] == "complete"
     assert record["frames"] == 24
@@ -128,7 +130,9 @@ def test_resumed_run_is_identical_to_an_uninterrupted_one(tmp_path: Path) -> Non
     done = propagate("run", clip, points, "-o", cut, *quick, "--resume")
     assert done.returncode == 0, done.stderr
     assert table.read_bytes() == (whole / "keypoints.csv").read_bytes()
-    assert sorted(p.name for p in cut.iterdir()) == ["keypoints.csv", "run.json"]
+    assert sorted(p.name for p in cut.iterdir()) == [
+        *("cache", "keypoints.csv", "references", "run.json")
+    ]
 
 
 def test_overwriting_masks_with_keypoints_leaves_no_mask(
@@ -138,7 +142,9 @@ def test_overwriting_masks_with_keypoints_leaves_no_mask(
     assert call(capsys, "run", finished / "clip", finished / "first.png", *common)[0] == 0
     inputs = ("run", finished / "clip", finished / "first.csv", *common, "--overwrite")
     assert call(capsys, *inputs)[0] == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["keypoints.csv", "run.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        *("cache", "keypoints.csv", "references", "run.json")
+    ]
 
 
 def test_frames_are_found_by_number_and_by_name(

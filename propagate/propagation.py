@@ -15,6 +15,7 @@ import torch
 
 from propagate.affinity import ContextFrame, vote
 from propagate.config import PropagationSettings
+from propagate.cuts import continuity
 from propagate.errors import InputError
 from propagate.types import FeatureMap, LabelField
 
@@ -49,6 +50,15 @@ class ContextWindow:
     def add(self, entry: ContextEntry) -> None:
         """Take a frame in; the oldest unpinned one leaves when the window is full."""
         (self._pinned if entry.pinned else self._recent).append(entry)
+
+    def forget(self) -> None:
+        """Drop the results, keep the references."""
+        self._recent.clear()
+
+    @property
+    def latest_result(self) -> ContextEntry | None:
+        """The result that came last, if any is kept."""
+        return self._recent[-1] if self._recent else None
 
     def __iter__(self) -> Iterator[ContextEntry]:
         yield from self._pinned
@@ -117,6 +127,25 @@ class Propagator:
         self._context.add(ContextEntry(entry.index, features, entry.labels, entry.pinned))
         self._next_index = entry.index + 1
 
+    def forget(self) -> None:
+        """Let only the references go on voting."""
+        self._context.forget()
+
+    def meet(self, features: FeatureMap) -> None:
+        """Forget the results if they are of another scene than a frame, which is the next one.
+
+        `step` does so for every frame that it votes for. A reference in between makes the latest
+        result a frame older, which changes little.
+
+        Args:
+            features: of the frame.
+        """
+        latest = self._context.latest_result
+        if latest is None or not self._settings.cut_below:
+            return
+        if continuity(latest.features, features.normalised(self._dtype)) < self._settings.cut_below:
+            self.forget()
+
     def _adopt(self, ids: tuple[int, ...]) -> None:
         self._ids += tuple(i for i in ids if i not in self._ids)
 
@@ -132,6 +161,7 @@ class Propagator:
             raise InputError(
                 "The first frame needs labels; pass them as Propagator.step(f, labels)."
             )
+        self.meet(features)
         context = [
             ContextFrame(
                 entry.features.data.permute(1, 2, 0),

@@ -1,9 +1,9 @@
 """Scene cuts, told from feature maps alone: passes run over stored maps, in either direction.
 
 Two frames of one shot show the same things in nearly the same places. Both maps are averaged over
-coarse cells, so that blur and small things count for little; what all cells have in common is taken
-off; and each cell looks for its like in the other map, near its own place, so that motion doesn't
-count either. Maps of different shots agree no more than by chance.
+coarse cells, so that small things count for little; what all cells of a map have in common is taken
+off, which a flash or blur changes most; and each cell looks for its like in the other map, near its
+own place, so that motion doesn't count either.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def continuity(one: FeatureMap, other: FeatureMap) -> float:
         other: of the frame before or after it, on the same grid; the order doesn't matter.
 
     Returns:
-        Mean over coarse cells of the best centred cosine nearby: 1 for copies, about 0 for frames
+        Mean over coarse cells of the best centred cosine nearby: 1 for copies, some .25 for frames
         that have nothing to do with each other. Two frames of one colour are copies.
 
     Raises:
@@ -48,7 +48,7 @@ def continuity(one: FeatureMap, other: FeatureMap) -> float:
             f"{list(other.data.shape)}; extract all frames with one extractor at one size."
         )
     maps = torch.stack([_coarse(one), _coarse(other)])
-    maps = maps - maps.mean((0, 2, 3), keepdim=True)
+    maps = maps - maps.mean((2, 3), keepdim=True)
     if float(maps.square().sum(1).mean()) < _FLAT:
         return 1.0
     cells = F.normalize(maps, dim=1).flatten(2)

@@ -65,6 +65,7 @@ class Pass(Generic[L]):
 
     def enter(self, index: int, features: FeatureMap, voted: LabelField) -> LabelField:
         """`step` over a frame that was voted for before."""
+        self._propagator.meet(features)
         return self.take(index, features, voted)
 
     def take(self, index: int, features: FeatureMap, field: LabelField) -> LabelField:

@@ -15,6 +15,7 @@ import torch
 
 from propagate.affinity import ContextFrame, vote
 from propagate.config import PropagationSettings
+from propagate.cuts import continuity
 from propagate.errors import InputError
 from propagate.types import FeatureMap, LabelField
 
@@ -53,6 +54,11 @@ class ContextWindow:
     def forget(self) -> None:
         """Drop the results, keep the references."""
         self._recent.clear()
+
+    @property
+    def latest_result(self) -> ContextEntry | None:
+        """The result that came last, if any is kept."""
+        return self._recent[-1] if self._recent else None
 
     def __iter__(self) -> Iterator[ContextEntry]:
         yield from self._pinned
@@ -109,7 +115,7 @@ class Propagator:
         return result
 
     def vote(self, features: FeatureMap) -> LabelField:
-        """What the context says about a frame, which it does not join.
+        """What the context says about the next frame, which does not join it yet.
 
         Raises:
             InputError: there is no context.
@@ -118,6 +124,7 @@ class Propagator:
             raise InputError(
                 "The first frame needs labels; pass them as Propagator.step(f, labels)."
             )
+        self.meet(features)
         context = [
             ContextFrame(
                 entry.features.data.permute(1, 2, 0),
@@ -145,6 +152,21 @@ class Propagator:
     def forget(self) -> None:
         """Let only the references go on voting."""
         self._context.forget()
+
+    def meet(self, features: FeatureMap) -> None:
+        """Forget the results if they are of another scene than a frame, which is the next one.
+
+        `vote` does so. A reference in between makes the latest result a frame older, which changes
+        little.
+
+        Args:
+            features: of the frame.
+        """
+        latest = self._context.latest_result
+        if latest is None or not self._settings.cut_below:
+            return
+        if continuity(latest.features, features.normalised(self._dtype)) < self._settings.cut_below:
+            self.forget()
 
     def _check(self, features: FeatureMap, labels: LabelField) -> None:
         if labels.grid != features.grid:

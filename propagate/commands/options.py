@@ -67,6 +67,7 @@ _PROPAGATION_FIELDS = {
     "limit_references": "limit_references",
     "topk": "topk",
     "temperature": "temperature",
+    "cut_below": "cut_below",
 }
 _KEYPOINT_FIELDS = {
     "keypoint_sigma": "sigma",
@@ -131,6 +132,9 @@ _PROPAGATION_OPTIONS = (
     ),
     click.option("--topk", type=int, help="Neighbours that vote."),
     click.option("--temperature", type=float, help="Votes weigh exp(cosine / temperature)."),
+    click.option(
+        "--cut-below", type=float, help="Continuity of a scene cut, 0-1; 0: look for none."
+    ),
     click.option(
         "--mask-encoding", type=click.Choice(get_args(MaskEncoding)), help="Mask to grid."
     ),

@@ -1,4 +1,4 @@
-"""Carry labels from one annotated frame through a whole video, with no training."""
+"""Carry labels from a few annotated frames through a whole video, with no training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from propagate.config import ModelOptions, PropagationSettings, VideoSettings, preset
     from propagate.convert import ConvertRequest, convert_masks
+    from propagate.correct import CorrectRequest, correct_run
     from propagate.errors import PropagateError
     from propagate.extract import ExtractRequest, extract_features
     from propagate.features.registry import create_extractor
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from propagate.labels.keypoint_formats.base import AnnotatedFrame, KeypointFile
     from propagate.labels.mask_checks import load_reference_mask
     from propagate.labels.mask_files import read_mask, write_mask
+    from propagate.labels.references import Reference, References
     from propagate.pipeline import FrameResult, VideoPropagator
     from propagate.run import RunRequest, run_clip
+    from propagate.session import Session
     from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks, PointName, Size
     from propagate.video import open_clip
 
@@ -26,6 +29,8 @@ __version__ = "0.1.0"
 # Imported on first use, so that `import propagate` loads no torch, decord or OpenCV.
 _HOMES = {
     "ConvertRequest": "convert",
+    "CorrectRequest": "correct",
+    "correct_run": "correct",
     "AnnotatedFrame": "labels.keypoint_formats.base",
     "ExtractRequest": "extract",
     "FeatureMap": "types",
@@ -39,7 +44,10 @@ _HOMES = {
     "PointName": "types",
     "PropagateError": "errors",
     "PropagationSettings": "config",
+    "Reference": "labels.references",
+    "References": "labels.references",
     "RunRequest": "run",
+    "Session": "session",
     "Size": "types",
     "VideoPropagator": "pipeline",
     "VideoSettings": "config",
@@ -60,6 +68,7 @@ _HOMES = {
 __all__ = [
     "AnnotatedFrame",
     "ConvertRequest",
+    "CorrectRequest",
     "ExtractRequest",
     "FeatureMap",
     "Frame",
@@ -72,11 +81,15 @@ __all__ = [
     "PointName",
     "PropagateError",
     "PropagationSettings",
+    "Reference",
+    "References",
     "RunRequest",
+    "Session",
     "Size",
     "VideoPropagator",
     "VideoSettings",
     "convert_masks",
+    "correct_run",
     "create_extractor",
     "extract_features",
     "load_reference_keypoints",

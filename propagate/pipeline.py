@@ -358,6 +358,25 @@ def first_frame(reader: FrameReader) -> Frame:
     return frames[0]
 
 
+def frame_at(reader: FrameReader, index: int) -> Frame:
+    """The frame of a clip with a number, which is decoded up to there.
+
+    Raises:
+        InputError: there is none.
+    """
+    last = -1
+    for frame in reader:
+        if frame.index == index:
+            return frame
+        last = frame.index
+        if last > index:
+            break
+    raise InputError(
+        f"{reader.source} has no frame {index}; "
+        + (f"it ends with {last}." if last < index else "it is not among those to label.")
+    )
+
+
 def first_frames(reader: FrameReader, count: int) -> list[Frame]:
     """Up to `count` pictures from the start of a clip, which is closed again at once."""
     frames = iter(reader)

@@ -1,0 +1,172 @@
+"""How far to trust each object's labels in a frame, and what state the object is in.
+
+    measure_masks(field, references=[...], passes=(forward, backward) or None)
+        -> {object id: ObjectConfidence(confidence, state)}
+
+`field` are the frame's soft labels as they are decoded, `references` those that the user gave for
+the nearest annotated frames, `passes` the soft labels of both directions where both came by.
+Nothing else is looked at, so a run that goes on gives the same numbers as one without a break.
+
+The confidence is an estimate of J, the overlap with the truth: a logistic function of a few numbers
+per object, fitted by `benchmarks/confidence.py` on DAVIS-2016 train with the embedded default. With
+other features or another vote it still orders frames, but is no longer an estimate of J.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from propagate.errors import InputError
+from propagate.types import LabelField
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
+    from torch import Tensor
+
+State = Literal["visible", "occluded", "lost"]
+"""visible: to be seen, and probably right. occluded: no pixels left. lost: probably wrong."""
+
+# An object with less than this share of the cells it has in the reference is hidden.
+_HIDDEN = 0.01
+# An estimate of J below this says that the pixels are probably wrong.
+LOST = 0.5
+# Voters of an object that is there are at least this much alike; more says nothing about J.
+ALIKE = 0.6
+
+
+class _Weights(NamedTuple):
+    """Of the logistic function."""
+
+    bias: float
+    certainty: float
+    unlike: float
+    agreement: float = 0.0
+
+
+_ONE_WAY = _Weights(bias=-3.585, certainty=6.688, unlike=22.798)
+_TWO_WAY = _ONE_WAY
+
+
+@dataclass(frozen=True)
+class ObjectConfidence:
+    """What is known about an object in a frame.
+
+    Args:
+        confidence: estimate of J, 0 to 1; for an occluded object how surely it is not there.
+        state: visible, occluded or lost.
+    """
+
+    confidence: float
+    state: State
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.confidence <= 1:
+            raise InputError(f"A confidence is {self.confidence}; it must be from 0 to 1.")
+
+
+class Signals(NamedTuple):
+    """What the confidence of an object follows from.
+
+    Attributes:
+        certainty: mean score of the object where it has any, by its own weight; 1 where the votes
+            all agree.
+        similarity: mean likeness of the voters on the object, a cosine.
+        peak: its highest score.
+        size: cells in which it has the highest score.
+    """
+
+    certainty: float
+    similarity: float
+    peak: float
+    size: int
+
+
+def measure_masks(
+    field: LabelField,
+    *,
+    references: Sequence[LabelField],
+    passes: tuple[LabelField, LabelField] | None = None,
+) -> dict[int, ObjectConfidence]:
+    """Confidence and state of every object of a frame.
+
+    Args:
+        field: soft labels of the frame; with the likeness of their voters, or else they are taken
+            for given, and certain.
+        references: soft labels of the nearest annotated frames, which say how large objects are.
+        passes: soft labels of the frame by the forward and by the backward pass.
+
+    Returns:
+        By object id, background left out.
+    """
+    signals = mask_signals(field)
+    largest: dict[int, int] = {}
+    for reference in references:
+        for label, size in _sizes(reference).items():
+            largest[label] = max(size, largest.get(label, 0))
+    agreed = agreement(*passes) if passes is not None else {}
+    given = field.similarity is None
+    return {
+        label: _judge(item, largest.get(label, 0), agreed.get(label), given=given)
+        for label, item in signals.items()
+    }
+
+
+def mask_signals(field: LabelField) -> dict[int, Signals]:
+    """The signals of every object in one field; a field without likeness has 1 everywhere."""
+    scores = field.scores.float()
+    total = scores.sum((1, 2)).clamp_min(1e-6)
+    certainty = scores.square().sum((1, 2)) / total
+    alike = total / total
+    if field.similarity is not None:
+        alike = (scores * field.similarity).sum((1, 2)) / total
+    rows = zip(certainty.tolist(), alike.tolist(), scores.amax((1, 2)).tolist(), strict=True)
+    sizes = _sizes(field)
+    return {
+        label: Signals(*row, sizes[label])
+        for label, row in zip(field.ids, rows, strict=True)
+        if label != 0
+    }
+
+
+def agreement(forward: LabelField, backward: LabelField) -> dict[int, float]:
+    """Soft intersection over union of both passes' scores, by label; 1 where neither has any."""
+    common = [label for label in forward.ids if label in backward.ids]
+    one, other = (
+        field.scores[[field.ids.index(label) for label in common]] for field in (forward, backward)
+    )
+    both, either = one.minimum(other).sum((1, 2)), one.maximum(other).sum((1, 2))
+    shares = (both + 1e-6) / (either + 1e-6)
+    return dict(zip(common, shares.tolist(), strict=True))
+
+
+def estimate(signals: Signals, agreed: float | None) -> float:
+    """The estimate of J from an object's signals and, after two passes, their agreement."""
+    weights = _ONE_WAY if agreed is None else _TWO_WAY
+    value = (
+        weights.bias
+        + weights.certainty * signals.certainty
+        + weights.unlike * min(signals.similarity - ALIKE, 0)
+        + weights.agreement * (agreed or 0)
+    )
+    return 1 / (1 + math.exp(-value))
+
+
+def _judge(
+    signals: Signals, reference_size: int, agreed: float | None, *, given: bool
+) -> ObjectConfidence:
+    if given:
+        return ObjectConfidence(1.0, "visible" if signals.peak > 0 else "occluded")
+    if signals.size == 0 or signals.size < _HIDDEN * reference_size:
+        return ObjectConfidence(min(max(1 - signals.peak, 0.0), 1.0), "occluded")
+    confidence = estimate(signals, agreed)
+    return ObjectConfidence(confidence, "lost" if confidence < LOST else "visible")
+
+
+def _sizes(field: LabelField) -> dict[int, int]:
+    """Cells in which each label has the highest score, if any label has one."""
+    best: Float32[Tensor, "gh gw"] = field.scores.argmax(0)
+    counts = best[field.scores.amax(0) > 0].bincount(minlength=len(field.ids))
+    return dict(zip(field.ids, counts.tolist(), strict=True))

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float32
     from torch import Tensor
 
-State = Literal["visible", "occluded", "lost"]
-"""visible: to be seen, and probably right. occluded: no pixels left. lost: probably wrong."""
+State = Literal["given", "visible", "occluded", "lost"]
+"""given: by a user. visible: to be seen, and probably right. occluded: no pixels left. lost:
+probably wrong."""
 
 # An object with less than this share of the cells it has in the reference is hidden.
 _HIDDEN = 0.01
@@ -56,7 +57,7 @@ class ObjectConfidence:
 
     Args:
         confidence: estimate of J, 0 to 1; for an occluded object how surely it is not there.
-        state: visible, occluded or lost.
+        state: given, visible, occluded or lost.
     """
 
     confidence: float

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar, cast
 
+from propagate.confidence import ObjectConfidence, measure_masks
 from propagate.config import Direction, VideoSettings
 from propagate.errors import ClipError, InputError
 from propagate.features.base import FeatureExtractor, FittedExtractor
@@ -40,11 +41,13 @@ class FrameResult(Generic[L]):
         frame: the picture.
         labels: of the kind of the references; what a reference says is exactly as it was given.
         field: the soft labels they were decoded from, or the reference as such.
+        confidence: of each object, where the labels are masks; keypoints have their own.
     """
 
     frame: Frame
     labels: L
     field: LabelField
+    confidence: Mapping[int, ObjectConfidence]
 
     @property
     def masks(self: FrameResult[Masks]) -> Masks:
@@ -112,6 +115,7 @@ class VideoPropagator(Generic[L]):
         capacity = settings.propagation.n_last_frames + 1 + extractor.batch_size
         self._features = FeatureCache(extractor, capacity=capacity, dtype=self._dtype)
         self._pass: Pass[L] | None = None
+        self._encoded: dict[int, LabelField] = {}
         self._done = -1
         _check_sizes(self._references, first.size)
 
@@ -163,11 +167,14 @@ class VideoPropagator(Generic[L]):
                 continue
             seen.add(index)
             if index in saved:
-                going.add(_entry(saved[index], found[index]))
+                entry = _entry(saved[index], found[index])
+                going.add(entry)
+                if index in complete:
+                    self._encoded[index] = entry.labels
             elif index in complete:
-                field = going.pin(index, found[index])
+                self._encoded[index] = going.pin(index, found[index])
                 if self._wanted(index):
-                    yield self._given(frame, field)
+                    yield self._given(frame)
             else:
                 yield self._stepped(going, frame, found[index])
         self._check_found(seen)
@@ -188,6 +195,7 @@ class VideoPropagator(Generic[L]):
             keeps=self._settings.propagation.n_last_frames,
         )
         self._extract_ahead(todo, maps)
+        self._encoded = {index: ways.given(index) for index in self._references.complete}
         with self._clock.measure("propagate"):
             for span in todo:
                 ways.run(span, self._progress)
@@ -220,26 +228,46 @@ class VideoPropagator(Generic[L]):
         index = frame.index
         with self._clock.measure("propagate"):
             if index in self._references.complete:
-                return self._given(frame, ways.given(index))
-            return self._decoded(frame, ways.evidence(index).field, ways.input_size)
+                return self._given(frame)
+            found = ways.evidence(index)
+            return self._decoded(frame, found.field, ways.input_size, passes=found.passes)
 
     def _stepped(self, going: Pass[L], frame: Frame, features: FeatureMap) -> FrameResult[L]:
         with self._clock.measure("propagate"):
             field = going.step(frame.index, features)
             return self._decoded(frame, field, features.input_size)
 
-    def _given(self, frame: Frame, field: LabelField) -> FrameResult[L]:
-        self._done = frame.index
-        return FrameResult(frame, self._references[frame.index].labels, field)
+    def _given(self, frame: Frame) -> FrameResult[L]:
+        self._done = index = frame.index
+        labels = self._references[index].labels
+        known = _given_confidence(self._references.ids if isinstance(labels, Masks) else ())
+        return FrameResult(frame, labels, self._encoded[index], known)
 
-    def _decoded(self, frame: Frame, field: LabelField, input_size: Size) -> FrameResult[L]:
+    def _decoded(
+        self,
+        frame: Frame,
+        field: LabelField,
+        input_size: Size,
+        *,
+        passes: tuple[LabelField, LabelField] | None = None,
+    ) -> FrameResult[L]:
         self._done = frame.index
         reference = self._references.get(frame.index)
         seen = field if reference is None else self._codec.without(field, reference.stated)
         labels = self._codec.decode(seen, image_size=frame.size, input_size=input_size)
         if reference is not None:
             labels = self._codec.restore(labels, reference.labels, reference.stated)
-        return FrameResult(frame, labels, field)
+        known: dict[int, ObjectConfidence] = {}
+        if isinstance(labels, Masks):
+            known = measure_masks(field, references=self._near(frame.index), passes=passes)
+            known |= _given_confidence(reference.stated if reference else ())
+        return FrameResult(frame, labels, field, known)
+
+    def _near(self, index: int) -> list[LabelField]:
+        """Soft labels of the complete references before and after a frame, as far as passed by."""
+        before = max((i for i in self._encoded if i <= index), default=None)
+        after = min((i for i in self._encoded if i >= index), default=None)
+        return [self._encoded[i] for i in (before, after) if i is not None]
 
     def _wanted(self, index: int) -> bool:
         """Whether a frame is to get labels that it doesn't have yet."""
@@ -337,6 +365,10 @@ def _check_sizes(references: References[Any], size: Size) -> None:
                 f"The mask of frame {item.index} is {item.labels.size} and the clip {size}; they "
                 "must have the same size."
             )
+
+
+def _given_confidence(ids: Iterable[int]) -> dict[int, ObjectConfidence]:
+    return {i: ObjectConfidence(1.0, "given") for i in ids}
 
 
 def _entry(saved: SavedLabels, features: FeatureMap) -> ContextEntry:

@@ -306,7 +306,7 @@ def _propagate(
     try:
         for result in job.progress("propagating", job.reader.estimated_length, propagator):
             with job.clock.measure("write"):
-                if store.write(result.frame, result.labels):
+                if store.write(result.frame, result.labels, result.confidence):
                     changed.append(result.frame.index)
             frames += 1
             written = propagator.checkpoint()

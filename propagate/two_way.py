@@ -39,6 +39,13 @@ class Evidence:
     forward: LabelField | None
     backward: LabelField | None
 
+    @property
+    def passes(self) -> tuple[LabelField, LabelField] | None:
+        """Both, where both came by."""
+        if self.forward is None or self.backward is None:
+            return None
+        return self.forward, self.backward
+
 
 class TwoWay(Generic[L]):
     """Both passes over the spans of a clip, from stored maps to stored soft labels.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from propagate.confidence import ObjectConfidence
 from propagate.labels.keypoint_formats.base import Edge
 from propagate.labels.keypoint_formats.csv_table import TableWriter, iterate
 from propagate.output.frame_table import FrameTable
@@ -40,8 +41,11 @@ class KeypointStore:
         """Open the table, without the frames that will be written again."""
         self._table.begin(keep=keep, after=after)
 
-    def write(self, frame: Frame, labels: Keypoints) -> bool:
-        """Append a row per point."""
+    def write(
+        self, frame: Frame, labels: Keypoints, confidence: Mapping[int, ObjectConfidence]
+    ) -> bool:
+        """Append a row per point, with the point's own confidence."""
+        del confidence
         rows = self._text(lambda table: table.frame(frame.index, labels))
         return self._table.write(frame.index, rows)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
+from propagate.confidence import ObjectConfidence
 from propagate.types import Frame
 
 if TYPE_CHECKING:
@@ -30,8 +31,15 @@ class LabelStore(Protocol[L_contra]):
         """
         ...
 
-    def write(self, frame: Frame, labels: L_contra) -> bool:
+    def write(
+        self, frame: Frame, labels: L_contra, confidence: Mapping[int, ObjectConfidence]
+    ) -> bool:
         """Keep the labels of a frame; they are safe when this returns.
+
+        Args:
+            frame: the picture.
+            labels: of it.
+            confidence: of each object, where the labels don't hold it themselves.
 
         Returns:
             Whether the frame had other labels before.

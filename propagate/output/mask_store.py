@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from propagate.confidence import ObjectConfidence
 from propagate.labels.mask_files import read_mask, write_mask
 from propagate.output.atomic import atomic_path
+from propagate.output.frame_table import FrameTable
 from propagate.output.overlay import draw_overlay
 from propagate.output.run_folder import RunFolder
 from propagate.types import Frame, Masks
@@ -30,14 +32,22 @@ class MaskStore:
     ) -> None:
         self._folder = folder
         self._palette = palette
+        self._tracks = FrameTable(folder.tracks, TRACK_HEADER)
 
     def begin(self, *, keep: Callable[[int], bool], after: int) -> None:
-        """Make the folder; what is written again has the same bytes where nothing changed."""
-        del keep, after
+        """Make the folder and the table; what is written again has the same bytes."""
         self._folder.masks.mkdir(exist_ok=True)
+        self._tracks.begin(keep=keep, after=after)
 
-    def write(self, frame: Frame, labels: Masks) -> bool:
-        """Write one file, whole or not at all."""
+    def write(
+        self, frame: Frame, labels: Masks, confidence: Mapping[int, ObjectConfidence]
+    ) -> bool:
+        """Write one file, whole or not at all, and a row per object."""
+        rows = [
+            TrackRow(frame.index, frame.name, i, known.confidence, known.state)
+            for i, known in sorted(confidence.items())
+        ]
+        self._tracks.write(frame.index, track_lines(rows))
         target = self._folder.mask_path(frame.name)
         earlier = target.read_bytes() if target.exists() else None
         with atomic_path(target) as path:
@@ -45,7 +55,8 @@ class MaskStore:
             return earlier is not None and earlier != path.read_bytes()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Close the table."""
+        self._tracks.close()
 
     def count(self) -> int:
         """Files in the folder."""

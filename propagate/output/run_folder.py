@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from propagate.errors import OutputError
+from propagate.labels.track_table import TRACK_TABLE
 from propagate.output.atomic import make_folder, remove_leftovers
 from propagate.output.record_folder import RecordFolder, read_record
 
@@ -43,6 +44,11 @@ class RunFolder(RecordFolder):
     def keypoints(self) -> Path:
         """A row per point and frame."""
         return self.path / "keypoints.csv"
+
+    @property
+    def tracks(self) -> Path:
+        """Confidence and state of every object in every frame, beside masks."""
+        return self.path / TRACK_TABLE
 
     @property
     def overlay(self) -> Path:
@@ -83,7 +89,7 @@ class RunFolder(RecordFolder):
         return self.masks / f"{Path(name).name}.png"
 
     def _remove_ours(self) -> None:
-        for item in (self.checkpoint, self.overlay, self.contact_sheet, self.keypoints):
+        for item in (self.checkpoint, self.overlay, self.contact_sheet, self.keypoints, self.tracks):
             item.unlink(missing_ok=True)
         for folder, pattern in ((self.masks, "*.png"), (self.references, "[0-9]*.*")):
             for item in folder.glob(pattern):

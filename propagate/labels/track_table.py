@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from propagate.errors import LabelError
-from propagate.labels.clip_labels import ClipObject, FrameLabels
+from propagate.labels.clip_labels import ClipObject, FrameLabels, State, parse_state
 
 TRACK_TABLE = "tracks.csv"
-_COLUMNS = ("frame", "name", "object", "confidence", "occluded", "object_name", "category")
+_COLUMNS = ("frame", "name", "object", "confidence", "occluded", "object_name", "category", "state")
 
 
 @dataclass
@@ -22,11 +22,13 @@ class TrackTable:
     Args:
         confidence: by name of the frame and object.
         occluded: objects by name of the frame.
+        states: by name of the frame and object; see `FrameLabels`.
         objects: those with a name or a category, by id.
     """
 
     confidence: Mapping[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     occluded: Mapping[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    states: Mapping[str, dict[int, State]] = field(default_factory=lambda: defaultdict(dict))
     objects: dict[int, ClipObject] = field(default_factory=dict)
 
     @classmethod
@@ -57,6 +59,8 @@ class TrackTable:
             self.confidence[name][object_id] = float(row["confidence"])
         if row["occluded"] == "1":
             self.occluded[name].add(object_id)
+        if row.get("state"):
+            self.states[name][object_id] = parse_state(row["state"])
         if row.get("object_name") or row.get("category"):
             self.objects[object_id] = ClipObject(object_id, row["object_name"], row["category"])
 
@@ -70,16 +74,18 @@ class TrackTableWriter:
 
     def add(self, frame: FrameLabels, describe: Callable[[int], ClipObject]) -> None:
         """Remember a frame; `describe` tells what is known of an object."""
-        said = {*frame.masks.object_ids, *frame.confidence, *frame.occluded}
+        said = {*frame.masks.object_ids, *frame.confidence, *frame.occluded, *frame.states}
         for object_id in sorted(said):
             known = describe(object_id)
             confidence = frame.confidence.get(object_id, "")
             occluded = object_id in frame.occluded
+            state = frame.states.get(object_id, "")
             self._needed |= confidence != "" or occluded or known != ClipObject(object_id)
+            self._needed |= state != ""
             self._rows.append(
                 (
                     *(frame.index, frame.name, object_id, confidence, int(occluded)),
-                    *(known.name, known.category),
+                    *(known.name, known.category, state),
                 )
             )
 

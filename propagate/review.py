@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from propagate.pipeline import Progress
 
 PAGE = "review.html"
-LEAST_CONFIDENCE = {"masks": 0.5, "keypoints": 0.3}
+LEAST_CONFIDENCE = {"masks": 0.5, "keypoints": 0.2}
 """Below this a frame is flagged."""
 
 
@@ -141,12 +141,12 @@ def _find(timeline: Timeline, request: ReviewRequest, *, masks: bool) -> Finding
         FlagRules(confidence=below),
         diagonal=None if masks else timeline.diagonal,
     )
-    intervals = find_intervals(flags)
-    ranked = rank_frames(flags, intervals)
+    count = len(timeline.tracks)
+    ranked = rank_frames(flags, tracks=count)
     return Findings(
         timeline=timeline,
         flags=flags,
-        intervals=intervals,
+        intervals=find_intervals(flags, tracks=count),
         shown=choose_frames(len(timeline.frames), ranked, request.max_frames),
         shown_size=shown_size(timeline.size, request.width),
         threshold=below,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -122,15 +123,23 @@ def flag(position: int, severity: float, track: int = 0, reason: str = "r") -> F
 
 def test_intervals_join_neighbours_and_come_worst_first() -> None:
     flags = [flag(2, 0.5), flag(3, 0.6), flag(6, 0.55), flag(10, 0.9), flag(3, 0.4, track=1)]
-    worst, other = find_intervals(flags)
+    worst, other = find_intervals(flags, tracks=4)
     assert (worst.first, worst.last, worst.worst) == (10, 10, 10)
     assert (other.first, other.last, other.worst) == (2, 6, 3)
     assert [(item.track, item.severity) for item in other.flags] == [(0, 0.6), (1, 0.4)]
 
 
 def test_of_equally_bad_frames_the_first_is_the_one_to_look_at() -> None:
-    (interval,) = find_intervals([flag(4, 0.90), flag(5, 0.91), flag(6, 0.5)])
+    (interval,) = find_intervals([flag(4, 0.90), flag(5, 0.91), flag(6, 0.5)], tracks=1)
     assert interval.worst == 4
+
+
+def test_the_more_objects_are_odd_the_worse_a_frame_is() -> None:
+    flags = [flag(1, 0.8), flag(2, 0.8), flag(2, 0.6, track=1), flag(3, 0.8), flag(3, 0.5)]
+    one, two, twice = frame_severities(flags, tracks=2).values()
+    assert one == twice == pytest.approx(0.7 * 0.8 + 0.3 * 0.4)
+    assert two == pytest.approx(0.7 * 0.8 + 0.3 * 0.7)
+    assert frame_severities([flag(0, 0.6)], tracks=1) == {0: pytest.approx(0.6)}
 
 
 @st.composite
@@ -141,17 +150,17 @@ def flag_lists(draw: st.DrawFn) -> list[Flag]:
 
 @given(flag_lists())
 def test_intervals_cover_every_flagged_frame_once(flags: list[Flag]) -> None:
-    intervals = find_intervals(flags)
+    intervals = find_intervals(flags, tracks=4)
     for position in {item.position for item in flags}:
         assert sum(i.first <= position <= i.last for i in intervals) == 1
     ordered = sorted(intervals, key=lambda item: item.first)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         assert after.first - before.last > 3
     assert [i.severity for i in intervals] == sorted((i.severity for i in intervals), reverse=True)
-    severities = frame_severities(flags)
+    severities = frame_severities(flags, tracks=4)
     for interval in intervals:
         assert severities[interval.worst] == interval.severity
-    ranked = rank_frames(flags, intervals)
+    ranked = rank_frames(flags, tracks=4)
     assert sorted(ranked) == sorted(severities)
     assert ranked[: len(intervals)] == [interval.worst for interval in intervals]
 

@@ -115,7 +115,9 @@ class FrameChoice:
         return any(index in item for item in self.ranges)
 
     def __str__(self) -> str:
-        return ",".join(map(str, self.ranges))
+        return ",".join(
+            str(item.start) if item.stop == item.start + 1 else str(item) for item in self.ranges
+        )
 
 
 class RangeReader:

@@ -36,7 +36,7 @@ def encode_frame(
 
     Args:
         item: the frame.
-        track_ids: all objects of the clip, ascending.
+        track_ids: all objects of the clip, ascending; of keypoints their positions, from 1.
         size: of the embedded picture, in pixels.
     """
     encoded: dict[str, Any] = {"jpeg": encode_jpeg(item.frame.rgb, size)}
@@ -44,7 +44,8 @@ def encode_frame(
         labels = label_positions(item.labels.masks, track_ids)
         encoded["runs"] = base64.b64encode(encode_runs(resize_ids(labels, size))).decode()
     else:
-        encoded["points"] = _points(item.labels, item.frame.size, size)
+        points = _points(item.labels, item.frame.size, size)
+        encoded["points"] = [points[track_id - 1] for track_id in track_ids]
     return encoded
 
 

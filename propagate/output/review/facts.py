@@ -79,6 +79,7 @@ def page_facts(clip: LabelledClip, found: Findings, *, labels: Path) -> dict[str
         "intervals": [_interval(interval, timeline) for interval in found.intervals],
         "nothing": _nothing(timeline, confident=confident),
         "command": _command(clip, labels),
+        "fix": f"--ref FRAME=fix.{'png' if masks else 'csv'}",
         "summary": _summary(clip, found),
         "settings": _settings(clip),
     }
@@ -161,9 +162,8 @@ def _nothing(timeline: Timeline, *, confident: bool) -> str:
 def _command(clip: LabelledClip, labels: Path) -> str:
     if clip.record is None:
         return ""
-    ending = "png" if isinstance(clip, MaskedClip) else "csv"
     run = labels if labels.resolve() == clip.record.path.resolve() else clip.record.path
-    return f"propagate correct {shlex.quote(str(run))} --ref FRAME=fix.{ending}"
+    return f"propagate correct {shlex.quote(str(run))}"
 
 
 def _headline(found: Findings) -> str:

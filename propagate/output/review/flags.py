@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 from statistics import median
 from typing import Literal
 
@@ -16,6 +16,7 @@ FlagKind = Literal["confidence", "lost", "vanished", "area", "jump", "pieces"]
 
 _PAST = 5  # frames that a frame is compared with
 _BRIDGED = 2  # frames without a flag that don't end an interval
+_SHARED = 0.3  # how much the other objects count in how bad a frame is
 _EQUAL = 0.02  # a difference between severities that says nothing
 
 
@@ -75,7 +76,7 @@ class Interval:
         last: of the last.
         worst: of the one to look at.
         severity: of that one.
-        flags: the worst of each kind and object, worst first.
+        flags: one of each kind and object: those of the worst frame first, then the worst others.
     """
 
     first: int
@@ -105,8 +106,13 @@ def find_flags(
     return sorted(flags, key=lambda flag: (flag.position, -flag.severity))
 
 
-def find_intervals(flags: Sequence[Flag]) -> list[Interval]:
-    """Flagged frames grouped into rows of frames, the worst first."""
+def find_intervals(flags: Sequence[Flag], *, tracks: int) -> list[Interval]:
+    """Flagged frames grouped into rows of frames, the worst first.
+
+    Args:
+        flags: of the clip.
+        tracks: how many objects it has.
+    """
     intervals = []
     ordered = sorted(flags, key=lambda flag: flag.position)
     positions = sorted({flag.position for flag in ordered})
@@ -115,28 +121,28 @@ def find_intervals(flags: Sequence[Flag]) -> list[Interval]:
     for end in ends:
         inside = [flag for flag in ordered[start:] if flag.position <= end]
         start += len(inside)
-        intervals.append(_interval(inside))
+        intervals.append(_interval(inside, tracks))
     return sorted(intervals, key=lambda interval: (-interval.severity, interval.first))
 
 
-def rank_frames(flags: Sequence[Flag], intervals: Sequence[Interval]) -> list[int]:
+def rank_frames(flags: Sequence[Flag], *, tracks: int) -> list[int]:
     """Positions of all flagged frames, most urgent first: each interval's worst, then the rest."""
-    badness = frame_severities(flags)
-    worst = [interval.worst for interval in intervals]
+    badness = frame_severities(flags, tracks=tracks)
+    worst = [interval.worst for interval in find_intervals(flags, tracks=tracks)]
     rest = sorted(set(badness) - set(worst), key=lambda position: (-badness[position], position))
     return worst + rest
 
 
-def frame_severities(flags: Sequence[Flag]) -> dict[int, float]:
-    """How bad each flagged frame is, by position: its worst flag, and a little for every other."""
-    by_position = groupby(
-        sorted(flags, key=lambda flag: flag.position), key=lambda flag: flag.position
-    )
-    found = {}
-    for position, group in by_position:
-        severities = [flag.severity for flag in group]
-        found[position] = min(1.0, max(severities) + 0.01 * (len(severities) - 1))
-    return found
+def frame_severities(flags: Sequence[Flag], *, tracks: int) -> dict[int, float]:
+    """How bad each flagged frame is, by position: its worst object, and the mean of all objects."""
+    by_track: dict[int, dict[int, float]] = {}
+    for flag in flags:
+        worst = by_track.setdefault(flag.position, {})
+        worst[flag.track] = max(worst.get(flag.track, 0.0), flag.severity)
+    return {
+        position: (1 - _SHARED) * max(worst.values()) + _SHARED * sum(worst.values()) / tracks
+        for position, worst in by_track.items()
+    }
 
 
 def choose_frames(count: int, ranked: Sequence[int], most: int) -> list[int]:
@@ -161,14 +167,14 @@ def choose_frames(count: int, ranked: Sequence[int], most: int) -> list[int]:
     return sorted(taken)
 
 
-def _interval(flags: Sequence[Flag]) -> Interval:
-    badness = frame_severities(flags)
+def _interval(flags: Sequence[Flag], tracks: int) -> Interval:
+    badness = frame_severities(flags, tracks=tracks)
     # The first of equally bad ones: what comes after may follow from it.
     limit = max(badness.values()) - _EQUAL
     worst = min(position for position, severity in badness.items() if severity >= limit)
     by_reason: dict[tuple[int, FlagKind], Flag] = {}
-    # Of equal ones that of the worst frame, so that the words are true where one looks.
-    for flag in sorted(flags, key=lambda flag: (-flag.severity, flag.position != worst)):
+    # Those of the worst frame first, so that the words are true where one looks.
+    for flag in sorted(flags, key=lambda flag: (flag.position != worst, -flag.severity)):
         by_reason.setdefault((flag.track, flag.kind), flag)
     return Interval(
         first=flags[0].position,
@@ -190,7 +196,8 @@ def _flags_of(
     if look.condition == "lost":
         found.append(("lost", 0.95, "lost"))
     elif look.confidence is not None and look.confidence < rules.confidence:
-        found.append(_low(look.confidence, occluded=look.condition == "occluded"))
+        hidden = ("occluded" if diagonal is None else "hidden") * (look.condition == "occluded")
+        found.append(_low(look.confidence, hidden))
     if look.condition == "absent" and position and looks[position - 1].placed:
         found.append(("vanished", 0.9, "vanished"))
     if look.placed and past:
@@ -201,10 +208,14 @@ def _flags_of(
     yield from (Flag(position, track, *flag) for flag in found)
 
 
-def _low(confidence: float, *, occluded: bool) -> tuple[FlagKind, float, str]:
+def _low(confidence: float, hidden: str) -> tuple[FlagKind, float, str]:
     # To be unsure of what is hidden is as it should be.
-    severity = (1 - confidence) * (0.6 if occluded else 1)
-    return "confidence", severity, f"confidence {confidence:.2f}" + (", occluded" * occluded)
+    severity = (1 - confidence) * (0.6 if hidden else 1)
+    return (
+        "confidence",
+        severity,
+        f"confidence {confidence:.2f}" + (f", {hidden}" if hidden else ""),
+    )
 
 
 def _changes(

@@ -14,7 +14,8 @@ from typing import Any
 from propagate.errors import OutputError
 from propagate.output.atomic import atomic_path
 
-_SCRIPTS = ("data.js", "stage.js", "tracks.js", "flagged.js", "main.js")
+SCRIPTS = ("data.js", "stage.js", "tracks.js", "flagged.js", "main.js")
+"""In the order in which they stand in the page's one script."""
 
 
 def write_page(
@@ -30,7 +31,7 @@ def write_page(
     Raises:
         OutputError: it can't be written.
     """
-    style, script = _part("page.css"), "".join(map(_part, _SCRIPTS))
+    style, script = _part("page.css"), "".join(map(_part, SCRIPTS))
     head, tail = _part("page.html").split("{{pictures}}\n")
     parts = {
         "policy": _policy(style, script),

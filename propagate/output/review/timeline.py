@@ -98,13 +98,14 @@ def measure(clip: LabelledClip, items: Iterable[MaskedFrame | PointedFrame]) -> 
             looks = looks_of_points(item.labels, given=given)
             rows.append(dict(enumerate(looks, start=1)))
             points |= enumerate(item.labels.names, start=1)
-    ids = sorted({object_id for row in rows for object_id in row})
+    # A point that is nowhere in the whole clip is one that the skeleton has and nobody marked.
+    ids = sorted({i for row in rows for i, look in row.items() if look.placed or not points})
     names = [str(points[i]) if i in points else _name(clip, i) for i in ids]
     tracks = tuple(
         Track(i, name, color, tuple(row.get(i, _ABSENT) for row in rows))
         for i, name, color in zip(ids, names, _colors(clip, ids, points), strict=True)
     )
-    names_of_points = tuple(points.values())
+    names_of_points = tuple(points[i] for i in ids) if points else ()
     return Timeline(size, tuple(refs), tracks, _given(tracks, refs, clip), names_of_points)
 
 
@@ -113,6 +114,7 @@ def _colors(clip: LabelledClip, ids: Sequence[int], names: Mapping[int, PointNam
     if isinstance(clip, MaskedClip):
         bright = bright_colors(full_palette(clip.palette))
         return [_rgb(bright[palette_index(np.array(object_id))]) for object_id in ids]
+    # Of all points, marked or not, as the drawings count them.
     parts = list(dict.fromkeys(name.part for name in names.values()))
     return [part_color(parts.index(names[number].part)) for number in ids]
 

@@ -82,7 +82,10 @@ function showFrame(position) {
   if (!reasons.length) reasons.push(element("li", "quiet", "nothing flagged"));
   byId("now-reasons").replaceChildren(...reasons);
   byId("fix").hidden = !clip.command;
-  if (clip.command) byId("command").textContent = clip.command.replace("FRAME", index);
+  if (clip.command) {
+    // The last part on one line: browsers would break it at its hyphens.
+    byId("command").replaceChildren(`${clip.command} `, element("span", "", clip.fix.replace("FRAME", index)));
+  }
   const current = intervalAt(position);
   for (const { interval, item } of items) {
     if (interval !== current) {

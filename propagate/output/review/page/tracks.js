@@ -135,7 +135,7 @@ function drawBand(context, state, from, to, height) {
   context.clip();
   context.fillStyle = color;
   context.fillRect(from, 0, Math.max(1.5, to - from), height);
-  context.strokeStyle = color.slice(0, 7) + "aa";
+  context.strokeStyle = color.slice(0, 7) + (state === "l" ? "99" : "66");
   context.lineWidth = 1;
   context.beginPath();
   const lean = height;

@@ -17,18 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from propagate.errors import InputError
-from propagate.types import LabelField
+from propagate.types import LabelField, State
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
     from torch import Tensor
-
-State = Literal["given", "visible", "occluded", "lost"]
-"""given: by a user. visible: to be seen, and probably right. occluded: no pixels left. lost:
-probably wrong."""
 
 # An object with less than this share of the cells it has in the reference is hidden.
 _HIDDEN = 0.01

@@ -15,6 +15,7 @@ from propagate.labels.format_registry import detect_format, format_names, get_fo
 from propagate.labels.losses import Tally
 from propagate.labels.mask_checks import Void
 from propagate.output.atomic import atomic_folder, atomic_path, check_replaceable
+from propagate.output.labelled_clip import with_pictures
 from propagate.types import Size
 from propagate.video import open_clip
 from propagate.video.base import FrameReader
@@ -175,26 +176,11 @@ def _write(
 def _with_pictures(
     frames: Iterator[FrameLabels], reader: FrameReader | None, clip: ClipLabels
 ) -> Iterator[_Labelled]:
-    """Each frame with its picture, which has its name, or its number where no name is the same."""
+    """Each frame, with its picture where those are needed."""
     if reader is None:
         yield from (_Labelled(frame, None) for frame in frames)
         return
-    pictures = iter(reader)
-    for frame in frames:
-        for picture in pictures:
-            if picture.name == frame.name or (
-                picture.index == frame.index and frame.name.isdigit()
-            ):
-                break
-        else:
-            raise LabelError(
-                f"The clip {reader.source} has no frame {frame.name} (number {frame.index}) in "
-                f"the order of the masks; is it the one that {clip.name} was made from?"
-            )
-        if picture.size != clip.size:
-            raise LabelError(
-                f"Frame {frame.name} of the clip is {picture.size}, but its masks are {clip.size}."
-            )
+    for picture, frame in with_pictures(frames, reader, clip):
         yield _Labelled(frame, picture.rgb)
 
 

@@ -8,7 +8,7 @@ corner of the top-left pixel, so the centre of pixel (0, 0) is (0.5, 0.5).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -217,6 +217,10 @@ class Keypoints:
     def __repr__(self) -> str:
         return f"Keypoints({len(self.names)} points, {int(self.visible.sum())} visible)"
 
+
+State = Literal["given", "visible", "occluded", "lost"]
+"""What became of an object in a frame: its mask is the user's own, it is seen and the mask probably
+right, it has no pixels left, or has some that are probably wrong."""
 
 L = TypeVar("L", Masks, Keypoints)
 """A kind of label."""

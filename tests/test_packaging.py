@@ -6,9 +6,12 @@ import re
 import subprocess
 import sys
 from importlib.metadata import distribution, distributions
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+
+from propagate.output.review.page import SCRIPTS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -60,3 +63,13 @@ def test_command_and_checkout_are_the_same_program() -> None:
 def test_no_generic_module_is_installed() -> None:
     installed = {str(file) for file in distribution("dift-propagate").files or ()}
     assert not {"cli.py", "tests/__init__.py", "examples/demo.py"} & installed
+
+
+def test_the_parts_of_the_review_page_are_packaged() -> None:
+    """They are read as resources of the package, which the wheel takes as a whole."""
+    page = files("propagate.output.review").joinpath("page")
+    assert {"page.html", "page.css", *SCRIPTS} == {part.name for part in page.iterdir()}
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    wheel = settings.split("[tool.hatch.build.targets.wheel]")[1].split("[")
+    assert wheel[0].strip() == "packages ="
+    assert wheel[1].startswith('"propagate"]')

@@ -19,6 +19,8 @@ _COMMANDS = {
     "inspect": ("propagate.commands.inspect", "inspect"),
     "batch": ("propagate.commands.batch", "batch"),
     "extract": ("propagate.commands.extract", "extract"),
+    "review": ("propagate.commands.review", "review"),
+    "render": ("propagate.commands.render", "render"),
     "convert": ("propagate.commands.convert", "convert"),
     "eval": ("propagate.commands.eval", "evaluate"),
     "sweep": ("propagate.commands.sweep", "sweep"),

@@ -31,9 +31,11 @@ from propagate.config import (
 from propagate.errors import InputError
 from propagate.features.card import COMMON_OPTIONS
 from propagate.features.families.stored import is_stored
+from propagate.labels.format_registry import format_names
 
 if TYPE_CHECKING:
     from propagate.labels.reference_files import ReferenceFile
+    from propagate.output.labelled_clip import LabelSource
     from propagate.run import RunRequest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -220,6 +222,39 @@ def reference_files(labels: Path | None, references: Sequence[str]) -> tuple[Ref
 def clip_options(command: Command) -> Command:
     """Add the options that say how clips and masks are read."""
     return _with(command, _CLIP_OPTIONS)
+
+
+_SOURCE_OPTIONS = (
+    click.option(
+        "--clip", help="The video or images; needed where LABELS don't say, or the clip has moved."
+    ),
+    click.option(
+        "--from",
+        "from_format",
+        type=click.Choice(format_names()),
+        help="Mask format of LABELS.  [default: found out]",
+    ),
+    click.option("--video", metavar="NAME", help="Which clip of LABELS, where it has several."),
+    click.option("--points-size", metavar="WxH", help="Pixels of what keypoints were marked on."),
+)
+
+
+def source_options(command: Command) -> Command:
+    """Add the options that say what labels and clip to look at."""
+    return _with(command, _SOURCE_OPTIONS)
+
+
+def label_source(labels: Path, values: dict[str, Any]) -> LabelSource:
+    """Labels and clip from the options of `source_options`, which are taken out of `values`."""
+    from propagate.output.labelled_clip import LabelSource
+    from propagate.types import Size
+
+    size = values.pop("points_size")
+    return LabelSource(
+        labels=labels,
+        points_size=None if size is None else Size(*parse_size(size, "--points-size")),
+        **{name: values.pop(name) for name in ("clip", "from_format", "video")},
+    )
 
 
 def parse_void(text: str) -> int | Literal["auto"] | None:

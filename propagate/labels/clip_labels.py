@@ -8,15 +8,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from propagate.errors import LabelError
-from propagate.types import Masks, Size
+from propagate.types import Masks, Size, State
 
 if TYPE_CHECKING:
     from jaxtyping import Float16
+
+
+def parse_state(text: str) -> State:
+    """A word as a `State`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    for state in get_args(State):
+        if text == state:
+            found: State = state
+            return found
+    raise ValueError(f"{text!r} is none of {', '.join(get_args(State))}")
 
 
 @dataclass(frozen=True, order=True)
@@ -102,6 +115,7 @@ class FrameLabels:
         occluded: objects that something else hides in part or wholly.
         scores: what `masks` was decided from, where that is known.
         overlap: pixels that more than one object claimed; see `Composer`.
+        states: what became of each object, where the source tells.
 
     Raises:
         LabelError: a confidence is no finite number.
@@ -114,6 +128,7 @@ class FrameLabels:
     occluded: frozenset[int] = frozenset()
     scores: SoftScores | None = None
     overlap: int = 0
+    states: Mapping[int, State] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for object_id, value in self.confidence.items():

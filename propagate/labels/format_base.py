@@ -26,6 +26,7 @@ Trait = Literal[
     "categories",
     "confidence",
     "occlusion",
+    "states",
     "absent objects",
     "void",
     "soft",
@@ -37,9 +38,9 @@ Trait = Literal[
 """What a format may have room for.
 
 `pixels`: every pixel with the default options; `identities`: which masks are the same object in
-different frames; `ids`: the very numbers; `absent objects`: confidence and occlusion of an object
-that has no pixel in a frame; `void`: pixels that are unknown; `frame numbers`: gaps between frames
-whose names are no numbers;
+different frames; `ids`: the very numbers; `states`: see `FrameLabels`; `absent objects`: confidence
+and occlusion of an object that has no pixel in a frame; `void`: pixels that are unknown; `frame
+numbers`: gaps between frames whose names are no numbers;
 `empty frames`: that a frame was labelled and has no object.
 """
 

@@ -60,7 +60,7 @@ def load_reference_keypoints(
     """
     content = read_keypoints(path)
     found, notes = _find(path, content, frame)
-    points = _scaled(path, found, content.needs_size, frame.size, points_size)
+    points = scaled_points(path, content, found, size=frame.size, points_size=points_size)
     points, outside = _inside(path, points, frame.size)
     if not points.visible.any():
         raise LabelError(f"No point is visible in frame {frame.index} of {path}; mark some.")
@@ -108,10 +108,27 @@ def _find(
     )
 
 
-def _scaled(
-    path: str | Path, found: AnnotatedFrame, needs_size: bool, size: Size, told: Size | None
+def scaled_points(
+    path: str | Path,
+    content: KeypointFile,
+    found: AnnotatedFrame,
+    *,
+    size: Size,
+    points_size: Size | None = None,
 ) -> Keypoints:
-    source = told or found.size or (None if needs_size else size)
+    """The points of a frame of a file, in pixels of the clip.
+
+    Args:
+        path: of the file, for messages.
+        content: the file.
+        found: one of its frames.
+        size: of the clip's pictures, in pixels.
+        points_size: see `load_reference_keypoints`.
+
+    Raises:
+        LabelError: the size of the pictures that were marked is unknown, or of another shape.
+    """
+    source = points_size or found.size or (None if content.needs_size else size)
     if source is None:
         raise LabelError(
             f"The points in {path} are places in pictures of a size that the file doesn't tell; "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from propagate.errors import LabelError, OutputError
 from propagate.labels import keypoint_formats
-from propagate.labels.keypoint_formats.base import KeypointFile, KeypointFormat
+from propagate.labels.keypoint_formats.base import KeypointFile, KeypointFormat, read_json
 
 
 @cache
@@ -28,6 +28,21 @@ def is_keypoint_file(path: str | Path) -> bool:
     """Whether a file's ending is one of keypoint files; masks are images."""
     suffix = Path(path).suffix.lower()
     return any(suffix in item.suffixes for item in all_formats().values())
+
+
+def holds_keypoints(path: Path) -> bool:
+    """Whether an existing file holds keypoints; JSON files may as well hold masks."""
+    if not path.is_file() or not is_keypoint_file(path):
+        return False
+    if path.suffix.lower() != ".json":
+        return True
+    content = read_json(path)
+    if not isinstance(content, dict):
+        return isinstance(content, list)
+    annotations = content.get("annotations")
+    return isinstance(annotations, list) and any(
+        isinstance(item, dict) and item.get("keypoints") for item in annotations
+    )
 
 
 def read_keypoints(path: str | Path) -> KeypointFile:

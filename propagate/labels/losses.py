@@ -10,6 +10,8 @@ from propagate.labels.clip_labels import ClipLabels, FrameLabels, number_name
 from propagate.labels.format_base import Trait
 
 _LISTED = 5
+# What the mask and the occlusion mark don't tell of a state.
+_BEYOND_OCCLUSION = ("given", "lost")
 
 
 class Tally:
@@ -35,13 +37,14 @@ class Tally:
 
     def _count(self, frame: FrameLabels) -> None:
         present = set(frame.masks.object_ids)
-        marked = set(frame.confidence) | frame.occluded
+        marked = set(frame.confidence) | frame.occluded | set(frame.states)
         self.objects |= present | marked
         self._overlap += frame.overlap
         void = frame.masks.void
         for trait, count in (
             ("confidence", len(present & set(frame.confidence))),
             ("occlusion", len(present & frame.occluded)),
+            ("states", sum(state in _BEYOND_OCCLUSION for state in frame.states.values())),
             ("absent objects", len(marked - present)),
             ("void", 0 if void is None else int(np.count_nonzero(frame.masks.ids == void))),
             ("soft", int(frame.scores is not None and _is_soft(frame))),
@@ -81,6 +84,7 @@ class Tally:
 _SENTENCES: dict[Trait, str] = {
     "confidence": "The confidence of {} masks is lost.",
     "occlusion": "The occlusion marks of {} masks are lost.",
+    "states": "That {} masks were given or lost is not kept.",
     "absent objects": (
         "{} confidences and occlusion marks of objects without a pixel in the frame are lost."
     ),

@@ -54,6 +54,13 @@ def color_of(object_id: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def bright_colors(colors: UInt8[np.ndarray, "n 3"]) -> UInt8[np.ndarray, "n 3"]:
+    """The same hues as bright as they get, a fifth lighter since pure blue still looks dark."""
+    strongest = np.maximum(colors.max(axis=1, keepdims=True), 1).astype(np.float64)
+    bright: UInt8[np.ndarray, "n 3"] = np.round(51 + colors * (204 / strongest)).astype(np.uint8)
+    return bright
+
+
 def full_palette(palette: UInt8[np.ndarray, "n 3"] | None) -> UInt8[np.ndarray, "256 3"]:
     """The VOC palette with its first n colours replaced, or as it is for None."""
     if palette is None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from propagate.errors import InputError
 from propagate.labels.keypoint_formats.base import Edge
-from propagate.labels.palette import color_of
+from propagate.labels.palette import bright_colors, color_of
 from propagate.output.overlay import HALO
 from propagate.types import Keypoints, PointName
 
@@ -60,7 +60,7 @@ def draw_keypoints(
     radius = _radius(points, rgb.shape[0])
     for name, (x, y), visible in zip(points.names, points.xy, points.visible, strict=True):
         if np.isfinite(x):
-            color = _bright(parts.index(name.part))
+            color = part_color(parts.index(name.part))
             _draw_point(drawn, (float(x), float(y)), color, radius, filled=bool(visible))
     return _write_names(drawn, points, radius) if names else drawn
 
@@ -86,7 +86,7 @@ def _draw_bones(rgb: UInt8[np.ndarray, "h w 3"], points: Keypoints, edges: Seque
     width = max(1, round(rgb.shape[0] / _ROWS_PER_WIDTH))
     for thickness, halo in ((width + 2, True), (width, False)):
         for number, individual in enumerate(individuals):
-            color = HALO if halo else _bright(number)
+            color = HALO if halo else part_color(number)
             for first, second in edges:
                 ends = [place.get(PointName(part, individual)) for part in (first, second)]
                 if ends[0] is not None and ends[1] is not None:
@@ -120,10 +120,10 @@ def _fixed(x: float, y: float) -> tuple[int, int]:
     )
 
 
-def _bright(number: int) -> Color:
-    """The palette's colour as bright as it gets, a fifth lighter since pure blue looks dark."""
-    color = np.array(color_of(number + 1), dtype=np.float64)
-    red, green, blue = np.round(51 + color * (204 / max(color.max(), 1))).astype(int).tolist()
+def part_color(number: int) -> Color:
+    """The colour of the part, or individual, at this position."""
+    colors = bright_colors(np.array([color_of(number + 1)], dtype=np.uint8))
+    red, green, blue = colors[0].tolist()
     return red, green, blue
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from propagate.confidence import ObjectConfidence
 from propagate.labels.mask_files import read_mask, write_mask
+from propagate.labels.track_table import TRACK_HEADER, TrackRow, track_lines
 from propagate.output.atomic import atomic_path
 from propagate.output.frame_table import FrameTable
 from propagate.output.overlay import draw_overlay
@@ -44,8 +45,15 @@ class MaskStore:
     ) -> bool:
         """Write one file, whole or not at all, and a row per object."""
         rows = [
-            TrackRow(frame.index, frame.name, i, known.confidence, known.state)
-            for i, known in sorted(confidence.items())
+            TrackRow(
+                frame.index,
+                frame.name,
+                object_id,
+                round(known.confidence, 4),
+                known.state == "occluded",
+                state=known.state,
+            )
+            for object_id, known in sorted(confidence.items())
         ]
         self._tracks.write(frame.index, track_lines(rows))
         target = self._folder.mask_path(frame.name)

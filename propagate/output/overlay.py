@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from propagate.errors import InputError
-from propagate.labels.palette import full_palette, palette_index
+from propagate.labels.palette import bright_colors, full_palette, palette_index
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Integer, UInt8
@@ -52,7 +52,7 @@ def draw_overlay(
     colors = full_palette(palette)
     _tint(drawn[box], index[box], colors, opacity)
     if contour:
-        _outline(drawn[box], index[box], _line_colors(colors), width)
+        _outline(drawn[box], index[box], bright_colors(colors), width)
     return drawn
 
 
@@ -61,13 +61,6 @@ def _box_around(index: UInt8[np.ndarray, "h w"], *, margin: int) -> tuple[slice,
     left, top, width, height = cv2.boundingRect(index)
     rows = slice(max(top - margin, 0), top + height + margin)
     return rows, slice(max(left - margin, 0), left + width + margin)
-
-
-def _line_colors(colors: UInt8[np.ndarray, "n 3"]) -> UInt8[np.ndarray, "n 3"]:
-    """The same hues as bright as they get, a fifth lighter since pure blue still looks dark."""
-    strongest = np.maximum(colors.max(axis=1, keepdims=True), 1).astype(np.float64)
-    lines: UInt8[np.ndarray, "n 3"] = np.round(51 + colors * (204 / strongest)).astype(np.uint8)
-    return lines
 
 
 def _tint(

@@ -89,7 +89,13 @@ class RunFolder(RecordFolder):
         return self.masks / f"{Path(name).name}.png"
 
     def _remove_ours(self) -> None:
-        for item in (self.checkpoint, self.overlay, self.contact_sheet, self.keypoints, self.tracks):
+        for item in (
+            self.checkpoint,
+            self.overlay,
+            self.contact_sheet,
+            self.keypoints,
+            self.tracks,
+        ):
             item.unlink(missing_ok=True)
         for folder, pattern in ((self.masks, "*.png"), (self.references, "[0-9]*.*")):
             for item in folder.glob(pattern):

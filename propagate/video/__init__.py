@@ -7,11 +7,11 @@ from typing import Literal, get_args
 
 from propagate.errors import InputError
 from propagate.video.base import FrameReader
-from propagate.video.ranges import FrameRange, RangeReader
+from propagate.video.ranges import FrameChoice, FrameRange, RangeReader
 
 ReaderName = Literal["auto", "decord", "pyav", "images", "multipage"]
 
-__all__ = ["FrameRange", "FrameReader", "RangeReader", "ReaderName", "open_clip"]
+__all__ = ["FrameChoice", "FrameRange", "FrameReader", "RangeReader", "ReaderName", "open_clip"]
 
 
 def open_clip(

@@ -77,6 +77,49 @@ class FrameRange:
         return f"{self.start}:{stop}" + ("" if self.step == 1 else f":{self.step}")
 
 
+@dataclass(frozen=True)
+class FrameChoice:
+    """Single frames and ranges, as people list them: "10,20,100:200:5".
+
+    Args:
+        ranges: one or more; a frame is chosen if any of them has it.
+    """
+
+    ranges: tuple[FrameRange, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> FrameChoice:
+        """Read numbers and ranges between commas.
+
+        Raises:
+            InputError: another form.
+        """
+        parts = [part.strip() for part in text.split(",")]
+        return cls(
+            tuple(
+                FrameRange(int(part), int(part) + 1)
+                if part.isascii() and part.isdigit()
+                else FrameRange.parse(part)
+                for part in parts
+            )
+        )
+
+    @property
+    def last(self) -> int | None:
+        """The last frame number if the clip is long enough, or None where a range has no stop."""
+        ends = [item.last for item in self.ranges]
+        known = [end for end in ends if end is not None]
+        return max(known) if len(known) == len(ends) else None
+
+    def __contains__(self, index: int) -> bool:
+        return any(index in item for item in self.ranges)
+
+    def __str__(self) -> str:
+        return ",".join(
+            str(item.start) if item.stop == item.start + 1 else str(item) for item in self.ranges
+        )
+
+
 class RangeReader:
     """The frames of `reader` that are in `frames`; each keeps its index in the whole clip.
 

@@ -89,7 +89,16 @@ FORMAT = MaskFormat(
     name="binary",
     summary="a folder per object (ID or ID-CATEGORY) with a black and white PNG per frame",
     loses=frozenset(
-        {"names", "confidence", "occlusion", "absent objects", "void", "soft", "frame numbers"}
+        {
+            "states",
+            "names",
+            "confidence",
+            "occlusion",
+            "absent objects",
+            "void",
+            "soft",
+            "frame numbers",
+        }
     ),
     suffixes=(".png",),
     folder=True,

@@ -186,7 +186,7 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="coco",
     summary="COCO instances JSON: run lengths and track_id",
-    loses=frozenset({"absent objects", "void", "soft"}),
+    loses=frozenset({"states", "absent objects", "void", "soft"}),
     suffixes=(".json",),
     folder=False,
     detect=_detect,

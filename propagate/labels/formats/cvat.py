@@ -198,7 +198,7 @@ def _head(clip: ClipLabels, object_ids: list[int]) -> str:
 FORMAT = MaskFormat(
     name="cvat",
     summary="CVAT for video 1.1 XML: tracks of polygons",
-    loses=frozenset({"pixels", "holes", "absent objects", "void", "soft", "frame names"}),
+    loses=frozenset({"states", "pixels", "holes", "absent objects", "void", "soft", "frame names"}),
     suffixes=(".xml",),
     folder=False,
     detect=_detect,

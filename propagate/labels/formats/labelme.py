@@ -213,7 +213,9 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="labelme",
     summary="LabelMe: a JSON file per frame with polygons, group_id is the object",
-    loses=frozenset({"pixels", "holes", "absent objects", "void", "soft", "frame numbers"}),
+    loses=frozenset(
+        {"states", "pixels", "holes", "absent objects", "void", "soft", "frame numbers"}
+    ),
     suffixes=(".json",),
     folder=True,
     detect=_detect,

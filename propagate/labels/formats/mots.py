@@ -80,7 +80,16 @@ FORMAT = MaskFormat(
     name="mots",
     summary="MOTS: 16-bit PNG per frame, class * 1000 + instance, 10000 ignored",
     loses=frozenset(
-        {"ids", "names", "confidence", "occlusion", "absent objects", "soft", "frame names"}
+        {
+            "states",
+            "ids",
+            "names",
+            "confidence",
+            "occlusion",
+            "absent objects",
+            "soft",
+            "frame names",
+        }
     ),
     suffixes=(".png",),
     folder=True,

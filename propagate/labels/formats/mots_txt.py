@@ -132,6 +132,7 @@ FORMAT = MaskFormat(
     summary="MOTS: one text file, `frame id class height width rle` per mask",
     loses=frozenset(
         {
+            "states",
             "ids",
             "names",
             "confidence",

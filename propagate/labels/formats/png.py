@@ -53,6 +53,7 @@ def _read(path: Path, options: ReadOptions) -> ClipLabels:
                 found,
                 confidence=table.confidence.get(frame.name, {}),
                 occluded=frozenset(table.occluded.get(frame.name, ())),
+                states=table.states.get(frame.name, {}),
             )
 
     objects = tuple(table.objects.values())

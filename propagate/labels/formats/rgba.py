@@ -99,6 +99,7 @@ FORMAT = MaskFormat(
     summary="cut-outs: a folder per object with a transparent PNG per frame; needs --clip",
     loses=frozenset(
         {
+            "states",
             "names",
             "confidence",
             "occlusion",

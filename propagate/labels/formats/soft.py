@@ -133,7 +133,7 @@ def _hard(masks: Masks) -> SoftScores:
 FORMAT = MaskFormat(
     name="soft",
     summary="soft scores: a safetensors file per frame, fp16 [labels, height, width]",
-    loses=frozenset(),
+    loses=frozenset({"states"}),
     suffixes=(".safetensors", ".json"),
     folder=True,
     detect=_detect,

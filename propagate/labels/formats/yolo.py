@@ -197,6 +197,7 @@ FORMAT = MaskFormat(
     summary="YOLO-seg (Ultralytics): a text file per frame, `class x y x y ...` per object",
     loses=frozenset(
         {
+            "states",
             "identities",
             "ids",
             "names",

@@ -180,7 +180,7 @@ class _Writer(LabelWriter):
 FORMAT = MaskFormat(
     name="youtube-vis",
     summary="YouTube-VIS JSON: a track per object with run lengths per frame",
-    loses=frozenset({"void", "soft", "frame numbers"}),
+    loses=frozenset({"states", "void", "soft", "frame numbers"}),
     suffixes=(".json",),
     folder=False,
     detect=_detect,

@@ -81,7 +81,7 @@ FORMAT = MaskFormat(
     name="youtube-vos",
     summary="YouTube-VOS: Annotations/CLIP/FRAME.png and meta.json with categories",
     loses=frozenset(
-        {"names", "confidence", "occlusion", "absent objects", "soft", "frame numbers"}
+        {"states", "names", "confidence", "occlusion", "absent objects", "soft", "frame numbers"}
     ),
     suffixes=(".png", ".json"),
     folder=True,

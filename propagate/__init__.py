@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from propagate.labels.mask_files import read_mask, write_mask
     from propagate.pipeline import FrameResult, VideoPropagator
     from propagate.run import RunRequest, run_clip
+    from propagate.transfer import TransferRequest, transfer_clip
     from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks, PointName, Size
     from propagate.video import open_clip
 
@@ -41,6 +42,7 @@ _HOMES = {
     "PropagationSettings": "config",
     "RunRequest": "run",
     "Size": "types",
+    "TransferRequest": "transfer",
     "VideoPropagator": "pipeline",
     "VideoSettings": "config",
     "convert_masks": "convert",
@@ -53,6 +55,7 @@ _HOMES = {
     "read_keypoints": "labels.keypoint_files",
     "read_mask": "labels.mask_files",
     "run_clip": "run",
+    "transfer_clip": "transfer",
     "write_keypoints": "labels.keypoint_files",
     "write_mask": "labels.mask_files",
 }
@@ -74,6 +77,7 @@ __all__ = [
     "PropagationSettings",
     "RunRequest",
     "Size",
+    "TransferRequest",
     "VideoPropagator",
     "VideoSettings",
     "convert_masks",
@@ -86,6 +90,7 @@ __all__ = [
     "read_keypoints",
     "read_mask",
     "run_clip",
+    "transfer_clip",
     "write_keypoints",
     "write_mask",
 ]

@@ -16,6 +16,7 @@ from propagate.errors import PropagateError
 _COMMANDS = {
     "run": ("propagate.commands.run", "run"),
     "inspect": ("propagate.commands.inspect", "inspect"),
+    "transfer": ("propagate.commands.transfer", "transfer"),
     "batch": ("propagate.commands.batch", "batch"),
     "extract": ("propagate.commands.extract", "extract"),
     "convert": ("propagate.commands.convert", "convert"),

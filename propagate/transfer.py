@@ -1,0 +1,328 @@
+"""Labels of images of other instances in, a labelled clip out: semantic matching, then a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from propagate.config import EMBEDDED_MODEL, ModelOptions, VideoSettings
+from propagate.errors import InputError, LabelError
+from propagate.features.base import FittedExtractor
+from propagate.features.registry import create_extractor
+from propagate.labels.keypoint_checks import ReferenceKeypoints
+from propagate.labels.keypoint_formats.base import Edge
+from propagate.labels.mask_checks import ReferenceMask, Void
+from propagate.matching.matchers import MaskMatcher, Match, Matcher, PointMatcher
+from propagate.matching.search import Candidate, candidate_frames, scores
+from propagate.output.record_folder import Mode
+from propagate.output.transfer_folder import LabelledPicture, TransferFolder
+from propagate.pipeline import Progress, first_frame, first_frames, no_progress
+from propagate.run import RunReport, RunRequest, load_reference, run_clip
+from propagate.stopwatch import Stopwatch
+from propagate.types import FeatureMap, Frame, Keypoints, Masks, Size
+from propagate.video import ReaderName, open_clip
+from propagate.video.base import FrameReader
+
+_NAMED = 6  # objects that a note lists
+
+Reference = ReferenceMask | ReferenceKeypoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferRequest:
+    """Everything a user says about one transfer.
+
+    Args:
+        sources: (image, mask or keypoint file) pairs; all masks, or all keypoints. An id or a name
+            that several have is one object or point. Of a clip the first frame is taken.
+        target: the clip, or one image.
+        output: folder to write.
+        frame: frame of the target to match, from 0; None for the best of some.
+        run: whether to propagate the labels through the clip.
+        least_confidence: of a match that is accepted, 0 to 1; None for that of the kind of label.
+        reader: which reader opens the target.
+        void: mask id whose pixels are unknown, "auto", or None for none.
+        binarize: take everything bright for object 1.
+        trust_ids: don't refuse ids that look like antialiasing.
+        points_size: size of the pictures that keypoints were marked on, where the file doesn't say.
+        skeleton: edges between keypoints to draw, as "a-b,b-c"; None for the file's own.
+        model: of the propagation: name or path for the registry.
+        options: model options of the propagation.
+        match_model: of the matching; None for `model`. It has its own defaults for the task
+            "semantic".
+        match_options: model options of the matching.
+        video: propagation settings.
+        mode: what to do when `output` exists.
+        overlay: whether to draw the overlay video and contact sheet of the run.
+    """
+
+    sources: tuple[tuple[Path, Path], ...]
+    target: str
+    output: Path
+    frame: int | None = None
+    run: bool = True
+    least_confidence: float | None = None
+    reader: ReaderName = "auto"
+    void: Void = "auto"
+    binarize: bool = False
+    trust_ids: bool = False
+    points_size: Size | None = None
+    skeleton: str | None = None
+    model: str = EMBEDDED_MODEL
+    options: ModelOptions = field(default_factory=ModelOptions)
+    match_model: str | None = None
+    match_options: ModelOptions = field(default_factory=ModelOptions)
+    video: VideoSettings = field(default_factory=VideoSettings)
+    mode: Mode = "new"
+    overlay: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise InputError("There is no source; give one or more as --from IMAGE=LABELS.")
+        if self.frame is not None and self.frame < 0:
+            raise InputError(f"frame is {self.frame}; frames count from 0.")
+        least = self.least_confidence
+        if least is not None and not 0 <= least <= 1:
+            raise InputError(f"The least confidence is {least}; it must be from 0 to 1.")
+        if self.mode == "resume":
+            raise InputError("A transfer can't be resumed; it is short, so start over.")
+
+    def config(self) -> dict[str, Any]:
+        """What decides the labels, with checksums of the given ones."""
+        fields = asdict(self)
+        for name in ("output", "mode", "overlay", "run", "sources"):
+            del fields[name]
+        sources = [
+            {
+                "image": str(image.absolute()),
+                "labels": str(labels.absolute()),
+                "labels_sha256": hashlib.sha256(labels.read_bytes()).hexdigest(),
+            }
+            for image, labels in self.sources
+        ]
+        return fields | {"target": str(Path(self.target).absolute()), "sources": sources}
+
+    def source_request(self, number: int) -> RunRequest:
+        """A source as a run of its own, which knows how to read and check its labels."""
+        image, labels = self.sources[number]
+        return RunRequest(
+            clip=str(image),
+            mask=labels,
+            output=self.output,
+            void=self.void,
+            binarize=self.binarize,
+            trust_ids=self.trust_ids,
+            points_size=self.points_size,
+            skeleton=self.skeleton,
+        )
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What came of a transfer.
+
+    Args:
+        folder: with the labels, the picture and the scores.
+        labels: file of the transferred labels.
+        frame: which one of the target they belong to.
+        match: the labels, and the trust in each.
+        notes: sentences the user should read.
+        run: the propagation, where there was one.
+        seconds: wall-clock seconds by stage, without the run's.
+    """
+
+    folder: TransferFolder
+    labels: Path
+    frame: int
+    match: Match[Masks] | Match[Keypoints]
+    notes: tuple[str, ...]
+    run: RunReport | None
+    seconds: dict[str, float]
+
+
+def transfer_clip(
+    request: TransferRequest,
+    *,
+    progress: Progress[Any] = no_progress,
+    say: Callable[[str], None] = lambda _: None,
+) -> TransferReport:
+    """Carry the labels of some images to a frame of a clip, and from there through all of it.
+
+    Args:
+        request: what to do.
+        progress: wraps the frames of each long stage: (title, expected number, frames) -> frames.
+        say: receives each note as soon as it is known.
+
+    Raises:
+        PropagateError: before any long work, whenever the inputs don't fit; or when nothing in the
+            target resembles the sources.
+    """
+    clock = Stopwatch()
+    reader = open_clip(request.target, reader=request.reader)
+    frames = [first_frame(open_clip(str(image))) for image, _ in request.sources]
+    references = _load(request, frames)
+    _check_apart(request)
+    folder = TransferFolder(request.output, request.config(), mode=request.mode)
+    notes = [note for reference in references for note in reference.notes]
+    for note in notes:
+        say(note)
+    with clock.measure("load model"):
+        model = request.match_model or request.model
+        extractor = create_extractor(model, request.match_options, task="semantic")
+    with clock.measure("match"):
+        if isinstance(extractor, FittedExtractor):
+            extractor.fit(frames)
+        matcher = _matcher(request, [extractor.extract([f])[0] for f in frames], references)
+        chosen = progress("matching", None, candidate_frames(reader, request.frame))
+        tried = [Candidate(frame, matcher.match(extractor.extract([frame])[0])) for frame in chosen]
+    best = max(tried, key=lambda candidate: candidate.match.confidence)
+    least = request.least_confidence
+    _check_found(request.target, best, matcher.least_confidence if least is None else least)
+    found = _notes(best, reader, request)
+    for note in found:
+        say(note)
+    folder.prepare()
+    palette, _ = _looks(references[0])
+    labels = folder.write_labels(best.frame, best.match.labels, palette=palette)
+    folder.write_picture(_pictures(frames, references, best))
+    notes += found
+    facts = {"model": extractor.identity, "notes": notes, **scores(best, tried)}
+    folder.write_record("complete", **facts)
+    run = None
+    if request.run and not _is_single(reader):
+        folder.begin_run()
+        run = _run(request, best.frame, labels, references[0], progress, say)
+        notes += run.notes
+    return TransferReport(
+        folder, labels, best.frame.index, best.match, tuple(notes), run, clock.seconds
+    )
+
+
+def _load(request: TransferRequest, frames: Sequence[Frame]) -> list[Reference]:
+    """The labels of every source, all of one kind."""
+    loaded = [
+        load_reference(request.source_request(number), frame) for number, frame in enumerate(frames)
+    ]
+    if len({type(reference) for reference in loaded}) > 1:
+        raise InputError("Some sources have masks and some keypoints; transfer them one by one.")
+    return loaded
+
+
+def _check_apart(request: TransferRequest) -> None:
+    """A source inside the output could be replaced by its own result."""
+    for path in (path for pair in request.sources for path in pair):
+        if request.output.resolve() in path.resolve().parents:
+            raise InputError(
+                f"{path} is a source and lies in the output folder {request.output}; choose "
+                "another folder."
+            )
+
+
+def _matcher(
+    request: TransferRequest, maps: Sequence[FeatureMap], references: Sequence[Reference]
+) -> Matcher[Any]:
+    points: list[tuple[FeatureMap, Keypoints]] = []
+    masks: list[tuple[FeatureMap, Masks]] = []
+    for features, reference in zip(maps, references, strict=True):
+        if isinstance(reference, ReferenceKeypoints):
+            points.append((features, reference.keypoints))
+        else:
+            masks.append((features, reference.masks))
+    return PointMatcher(points, request.video) if points else MaskMatcher(masks, request.video)
+
+
+def _is_single(reader: FrameReader) -> bool:
+    return len(first_frames(reader, 2)) == 1
+
+
+def _check_found(target: str, best: Candidate[Any], least: float) -> None:
+    if best.match.confidence < least:
+        raise LabelError(
+            f"Nothing in {target} resembles the source enough: the best match, in frame "
+            f"{best.frame.index}, has confidence {best.match.confidence:.3f}, and {least:g} is the "
+            "least; take a source that is more alike, or lower --min-confidence."
+        )
+    if len(best.match.lost) == len(best.match.trust):
+        raise LabelError(
+            f"None of {_listed(best.match.lost)} was found in frame {best.frame.index} of "
+            f"{target}; name another frame with --frame, or take another source."
+        )
+
+
+def _notes(best: Candidate[Any], reader: FrameReader, request: TransferRequest) -> list[str]:
+    notes = list(reader.losses.messages)
+    index, lost = best.frame.index, best.match.lost
+    if lost:
+        notes.append(f"Not found in frame {index}: {_listed(lost)}.")
+    if index and request.run:
+        notes.append(
+            f"The labels belong to frame {index}, and go forward from there: the frames before "
+            "it get none."
+        )
+    return notes
+
+
+def _pictures(
+    frames: Sequence[Frame], references: Sequence[Reference], best: Candidate[Any]
+) -> list[LabelledPicture]:
+    """Every source, then the target."""
+    palette, edges = _looks(references[0])
+    sources = [
+        LabelledPicture(frame.rgb, _labels(reference), f"source {frame.name}", palette, edges)
+        for frame, reference in zip(frames, references, strict=True)
+    ]
+    caption = f"frame {best.frame.index}, confidence {best.match.confidence:.2f}"
+    target = LabelledPicture(best.frame.rgb, best.match.labels, caption, palette, edges)
+    return [*sources, target]
+
+
+def _labels(reference: Reference) -> Masks | Keypoints:
+    return reference.keypoints if isinstance(reference, ReferenceKeypoints) else reference.masks
+
+
+def _looks(reference: Reference) -> tuple[Any, tuple[Edge, ...]]:
+    """Palette and skeleton."""
+    if isinstance(reference, ReferenceKeypoints):
+        return None, reference.edges
+    return reference.palette, ()
+
+
+def _run(
+    request: TransferRequest,
+    frame: Frame,
+    labels: Path,
+    first: Reference,
+    progress: Progress[Any],
+    say: Callable[[str], None],
+) -> RunReport:
+    """Propagate the labels of `frame` through the clip."""
+    masks = isinstance(first, ReferenceMask)
+    _, edges = _looks(first)
+    return run_clip(
+        RunRequest(
+            clip=request.target,
+            mask=labels,
+            output=request.output,
+            frames=f"{frame.index}:" if frame.index else None,
+            reader=request.reader,
+            # Ids were decided when the sources were read.
+            void=None if masks else "auto",
+            trust_ids=masks,
+            skeleton=",".join("-".join(edge) for edge in edges) or None,
+            model=request.model,
+            options=request.options,
+            video=request.video,
+            overlay=request.overlay,
+            mode="overwrite",
+        ),
+        progress=progress,
+        say=say,
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

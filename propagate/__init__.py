@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from propagate.labels.mask_files import read_mask, write_mask
     from propagate.pipeline import FrameResult, VideoPropagator
     from propagate.run import RunRequest, run_clip
-    from propagate.transfer import TransferRequest, transfer_clip
+    from propagate.transfer.job import transfer_clip
+    from propagate.transfer.request import TransferRequest
     from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks, PointName, Size
     from propagate.video import open_clip
 
@@ -42,7 +43,7 @@ _HOMES = {
     "PropagationSettings": "config",
     "RunRequest": "run",
     "Size": "types",
-    "TransferRequest": "transfer",
+    "TransferRequest": "transfer.request",
     "VideoPropagator": "pipeline",
     "VideoSettings": "config",
     "convert_masks": "convert",
@@ -55,7 +56,7 @@ _HOMES = {
     "read_keypoints": "labels.keypoint_files",
     "read_mask": "labels.mask_files",
     "run_clip": "run",
-    "transfer_clip": "transfer",
+    "transfer_clip": "transfer.job",
     "write_keypoints": "labels.keypoint_files",
     "write_mask": "labels.mask_files",
 }

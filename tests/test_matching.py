@@ -16,6 +16,7 @@ from propagate.config import KeypointSettings, VideoSettings
 from propagate.errors import InputError
 from propagate.matching import everywhere
 from propagate.matching.everywhere import centred, vote_everywhere
+from propagate.matching.flecks import without_flecks
 from propagate.matching.matchers import MaskMatcher, PointMatcher
 from propagate.matching.points import transfer_points
 from propagate.matching.search import candidate_frames
@@ -273,6 +274,27 @@ def test_points_are_visible_from_a_confidence_on() -> None:
     assert unlike.confidence < 0.9 < same.confidence
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    pieces=st.lists(
+        st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 2)), min_size=1, max_size=6
+    ),
+    least=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+)
+def test_flecks_are_pieces_much_smaller_than_the_largest(
+    pieces: list[tuple[int, int, int]], least: float
+) -> None:
+    ids = np.zeros((12, 60), np.uint8)
+    kept = ids.copy()
+    largest = {label: max(h * w for h, w, i in pieces if i == label) for _, _, label in pieces}
+    for number, (height, width, label) in enumerate(pieces):
+        where = (slice(1, 1 + height), slice(10 * number, 10 * number + width))
+        ids[where] = label
+        if height * width >= least * largest[label]:
+            kept[where] = label
+    np.testing.assert_array_equal(without_flecks(Masks(ids), least).ids, kept)
+
+
 def test_masks_name_the_objects_that_found_no_place() -> None:
     source = random_map(8, 8, 0)
     ids = np.zeros(source.image_size, np.uint8)
@@ -285,8 +307,13 @@ def test_masks_name_the_objects_that_found_no_place() -> None:
 
 @pytest.mark.parametrize(
     ("settings_", "message"),
-    [({"topk": 0}, "topk is 0"), ({"reach": -1}, "reach is -1"), ({"temperature": 0}, "greater")],
-    ids=["topk", "reach", "temperature"],
+    [
+        ({"topk": 0}, "topk is 0"),
+        ({"reach": -1}, "reach is -1"),
+        ({"temperature": 0}, "greater"),
+        ({"fleck": 2}, "fleck is 2"),
+    ],
+    ids=["topk", "reach", "temperature", "fleck"],
 )
 def test_settings_are_checked(settings_: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -21,7 +21,7 @@ from propagate.commands.options import (
 from propagate.config import ModelOptions
 
 if TYPE_CHECKING:
-    from propagate.transfer import TransferReport
+    from propagate.transfer.job import TransferReport
 
 # Options that hold for both models; the others say where the propagation takes its features.
 _OF_BOTH = ("seed", "device", "dtype", "compile", "batch_size", "memory", "offline")
@@ -81,7 +81,8 @@ def transfer(
     `propagate run` writes.
     """
     from propagate.labels.keypoint_files import is_keypoint_file
-    from propagate.transfer import TransferRequest, transfer_clip
+    from propagate.transfer.job import transfer_clip
+    from propagate.transfer.request import TransferRequest
     from propagate.types import Size
 
     pairs = tuple(_pair(text) for text in sources)

@@ -9,6 +9,7 @@ from typing import Generic, Protocol
 
 from propagate.config import VideoSettings
 from propagate.labels.codec import L, MaskCodec
+from propagate.matching.flecks import without_flecks
 from propagate.matching.points import transfer_points
 from propagate.matching.transfer import MatchingSettings, Trust, transfer_field
 from propagate.types import FeatureMap, Keypoints, Masks
@@ -75,7 +76,7 @@ class MaskMatcher:
             (features, self._codec.encode(masks, features.grid, image_size=features.image_size))
             for features, masks in sources
         ]
-        self._settings = settings
+        self._settings = settings or MatchingSettings()
 
     def match(self, target: FeatureMap) -> Match[Masks]:
         """Masks of the target's image, with the ids of the sources."""
@@ -83,6 +84,7 @@ class MaskMatcher:
         masks = self._codec.decode(
             found.field, image_size=target.image_size, input_size=target.input_size
         )
+        masks = without_flecks(masks, self._settings.fleck)
         pairs = zip(found.field.ids, found.trust, strict=True)
         trust = {str(i): item for i, item in pairs if i != 0}
         return Match(masks, trust, fmean(item.confidence for item in trust.values()))

@@ -26,16 +26,20 @@ class MatchingSettings:
         topk: how many cells of all sources together vote for a cell.
         temperature: a cell votes with weight exp(cosine / temperature).
         reach: cells to each side of the best one that decide where a point lies.
+        fleck: pieces of a mask smaller than this share of the object's largest one are dropped.
     """
 
     topk: int = 10
     temperature: float = 0.05
     reach: int = 3
+    fleck: float = 0.25
 
     def __post_init__(self) -> None:
         for name, least in (("topk", 1), ("reach", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be {least} or more.")
+        if not 0 <= self.fleck <= 1:
+            raise InputError(f"fleck is {self.fleck}; it must be from 0 to 1.")
         if not self.temperature > 0:
             raise InputError(f"temperature is {self.temperature}; it must be greater than 0.")
 

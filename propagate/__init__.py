@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from propagate.pipeline import FrameResult, VideoPropagator
     from propagate.run import RunRequest, run_clip
     from propagate.session import Session
+    from propagate.transfer.job import transfer_clip
+    from propagate.transfer.request import TransferRequest
     from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks, PointName, Size
     from propagate.video import open_clip
 
@@ -49,6 +51,7 @@ _HOMES = {
     "RunRequest": "run",
     "Session": "session",
     "Size": "types",
+    "TransferRequest": "transfer.request",
     "VideoPropagator": "pipeline",
     "VideoSettings": "config",
     "convert_masks": "convert",
@@ -61,6 +64,7 @@ _HOMES = {
     "read_keypoints": "labels.keypoint_files",
     "read_mask": "labels.mask_files",
     "run_clip": "run",
+    "transfer_clip": "transfer.job",
     "write_keypoints": "labels.keypoint_files",
     "write_mask": "labels.mask_files",
 }
@@ -86,6 +90,7 @@ __all__ = [
     "RunRequest",
     "Session",
     "Size",
+    "TransferRequest",
     "VideoPropagator",
     "VideoSettings",
     "convert_masks",
@@ -99,6 +104,7 @@ __all__ = [
     "read_keypoints",
     "read_mask",
     "run_clip",
+    "transfer_clip",
     "write_keypoints",
     "write_mask",
 ]

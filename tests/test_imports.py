@@ -30,6 +30,8 @@ HEAVY = ("torch", "diffusers", "transformers", "decord", "av", "cv2", "scipy", "
         "from propagate.commands.main import program;"
         "program(['inspect', '--help'], standalone_mode=False)",
         "from propagate.commands.main import program;"
+        "program(['transfer', '--help'], standalone_mode=False)",
+        "from propagate.commands.main import program;"
         "program(['convert', '--help'], standalone_mode=False)",
         "from propagate.commands.main import program;"
         "program(['models', 'list'], standalone_mode=False)",

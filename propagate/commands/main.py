@@ -17,6 +17,7 @@ _COMMANDS = {
     "run": ("propagate.commands.run", "run"),
     "correct": ("propagate.commands.correct", "correct"),
     "inspect": ("propagate.commands.inspect", "inspect"),
+    "transfer": ("propagate.commands.transfer", "transfer"),
     "batch": ("propagate.commands.batch", "batch"),
     "extract": ("propagate.commands.extract", "extract"),
     "review": ("propagate.commands.review", "review"),

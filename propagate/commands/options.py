@@ -34,7 +34,7 @@ from propagate.features.families.stored import is_stored
 from propagate.labels.format_registry import format_names
 
 if TYPE_CHECKING:
-    from propagate.labels.reference_files import ReferenceFile
+    from propagate.labels.reference_files import ReferenceFile, ReferenceOptions
     from propagate.output.labelled_clip import LabelSource
     from propagate.run import RunRequest
 
@@ -295,25 +295,34 @@ def run_request(settings: Preset, values: dict[str, Any], **more: Any) -> RunReq
     Raises:
         InputError: a value is not allowed.
     """
-    from propagate.labels.reference_files import ReferenceOptions
     from propagate.run import RunRequest
+
+    return RunRequest(
+        reader=values["reader"],
+        reading=reading_options(values),
+        model=settings.model,
+        options=settings.options,
+        video=settings.video,
+        **more,
+    )
+
+
+def reading_options(values: dict[str, Any]) -> ReferenceOptions:
+    """How references are read, by the clip options and, where there are any, keypoint options.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+    from propagate.labels.reference_files import ReferenceOptions
     from propagate.types import Size
 
     size = values.get("points_size")
-    reading = ReferenceOptions(
+    return ReferenceOptions(
         void=parse_void(values["void"]),
         binarize=values["binarize"],
         trust_ids=values["trust_ids"],
         points_size=Size(*parse_size(size, "--points-size")) if size else None,
         skeleton=values.get("skeleton"),
-    )
-    return RunRequest(
-        reader=values["reader"],
-        reading=reading,
-        model=settings.model,
-        options=settings.options,
-        video=settings.video,
-        **more,
     )
 
 

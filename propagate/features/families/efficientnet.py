@@ -56,7 +56,10 @@ FAMILY = Family(
             "the program",
             licence="Apache-2.0",
             stride=8,
-            knobs={"propagation": ModelOptions(short_side=480)},
+            knobs={
+                "propagation": ModelOptions(short_side=480),
+                "semantic": ModelOptions(layer="10+14+15", short_side=480),
+            },
         ),
     ),
     options=frozenset({"layer"}),

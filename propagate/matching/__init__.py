@@ -1,0 +1,1 @@
+"""Matching of images that need not show the same thing: no clip, no window, other sizes."""

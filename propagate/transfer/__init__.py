@@ -1,0 +1,1 @@
+"""Labels of images of other instances in, a labelled clip out: semantic matching, then a run."""

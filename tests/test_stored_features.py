@@ -271,7 +271,7 @@ def test_a_damaged_map(tmp_path: Path, damage, why: str) -> None:
     with pytest.raises(ModelError, match=why) as caught:
         stored.extract([frame(1)])
     assert f"{path} is damaged (" in str(caught.value)
-    assert "delete it and run the `propagate extract` that made it again" in str(caught.value)
+    assert "delete it and run the command that made it again" in str(caught.value)
 
 
 def test_a_map_under_the_name_of_another(tmp_path: Path) -> None:

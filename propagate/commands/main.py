@@ -15,6 +15,7 @@ from propagate.errors import PropagateError
 # name -> (module, attribute); a command's module is imported when it is called or listed.
 _COMMANDS = {
     "run": ("propagate.commands.run", "run"),
+    "suggest": ("propagate.commands.suggest", "suggest"),
     "correct": ("propagate.commands.correct", "correct"),
     "inspect": ("propagate.commands.inspect", "inspect"),
     "transfer": ("propagate.commands.transfer", "transfer"),

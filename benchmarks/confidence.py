@@ -47,12 +47,9 @@ def collect(data: Path, cache: Path, names: Sequence[str], kinds: Sequence[str])
     return [case for name in names for case in load(cache / f"{name}.json")]
 
 
-def signals(cases: Sequence[Case], *, two_way: bool) -> np.ndarray:
-    """What the logistic function is of: [n, 2], or [n, 3] with the agreement of two passes."""
-    columns = [[c.certainty, min(c.similarity - ALIKE, 0)] for c in cases]
-    if two_way:
-        columns = [[*row, c.agreement] for row, c in zip(columns, cases, strict=True)]
-    return np.array(columns)
+def signals(cases: Sequence[Case]) -> np.ndarray:
+    """What the logistic function is of, [n, 2]."""
+    return np.array([[case.certainty, min(case.similarity - ALIKE, 0)] for case in cases])
 
 
 def fit(x: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -73,24 +70,24 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def fitted(cases: Sequence[Case], *, two_way: bool) -> np.ndarray:
+def fitted(cases: Sequence[Case]) -> np.ndarray:
     """Coefficients from cases."""
     weight = np.array([WEIGHTS.get(case.kind, 1.0) for case in cases])
-    return fit(signals(cases, two_way=two_way), truth(cases), weight)
+    return fit(signals(cases), truth(cases), weight)
 
 
 def truth(cases: Sequence[Case]) -> np.ndarray:
     return np.array([case.jaccard for case in cases])
 
 
-def tested(cases: Sequence[Case], *, two_way: bool) -> np.ndarray:
+def tested(cases: Sequence[Case]) -> np.ndarray:
     """Estimates for the cases of each half of the clips, fitted on the other half."""
     names = sorted({case.clip for case in cases})
     half = np.array([names.index(case.clip) % 2 for case in cases])
     found = np.zeros(len(cases))
     for side in (0, 1):
-        b = fitted([c for c, h in zip(cases, half, strict=True) if h != side], two_way=two_way)
-        x = signals(cases, two_way=two_way)[half == side]
+        b = fitted([c for c, h in zip(cases, half, strict=True) if h != side])
+        x = signals(cases)[half == side]
         found[half == side] = sigmoid(b[0] + x @ b[1:])
     return found
 
@@ -151,16 +148,14 @@ def states(cases: Sequence[Case], found: np.ndarray) -> None:
         )
 
 
-def draw(path: Path, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """The reliability curves."""
+def draw(path: Path, found: np.ndarray, true: np.ndarray) -> None:
+    """The reliability curve."""
     figure, axes = plt.subplots(figsize=(4.2, 4.2), layout="constrained")
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    for (name, (found, true)), marker in zip(curves.items(), "os", strict=False):
-        points = bins(found, true)
-        axes.plot([p for p, _, _ in points], [j for _, j, _ in points], marker=marker, label=name)
+    points = bins(found, true)
+    axes.plot([p for p, _, _ in points], [j for _, j, _ in points], marker="o")
     axes.set(xlabel="mean confidence", ylabel="mean J", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.legend(loc="upper left", frameon=False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
@@ -183,34 +178,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     right = sum(case.jaccard == 1 for case in gone)
     print(f"{len(gone)} cases without a cell, {right} of them rightly\n")
     cases = picked(cases, ~hidden)
-    both = chosen(cases, "both ends")
     print("| kind | cases | rank correlation | mean of clips | mean error | ECE | confidence | J |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    curves = {}
-    single = picked(cases, ~both)
-    found = tested(single, two_way=False)
+    found = tested(cases)
     for kind in KINDS:
-        mask = chosen(single, kind)
+        mask = chosen(cases, kind)
         if mask.any():
-            report(kind, picked(single, mask), found[mask])
-    report("all of these", single, found)
-    curves["one pass"] = found, truth(single)
-    if both.any():
-        double = picked(cases, both)
-        plain = tested(single + double, two_way=False)[len(single) :]
-        report("both ends, as one pass", double, plain)
-        agreed = tested(double, two_way=True)
-        report("both ends, with the agreement", double, agreed)
-        curves["two passes"] = agreed, truth(double)
-    states(single, found)
+            report(kind, picked(cases, mask), found[mask])
+    report("all of these", cases, found)
+    states(cases, found)
     print("\n| mean confidence | mean J | cases |\n| --- | --- | --- |")
-    for estimate, j, count in bins(found, truth(single)):
+    for estimate, j, count in bins(found, truth(cases)):
         print(f"| {estimate:.2f} | {j:.2f} | {count} |")
-    print("\none way:", np.round(fitted(single, two_way=False), 3).tolist())
-    if both.any():
-        print("two ways:", np.round(fitted(double, two_way=True), 3).tolist())
+    print("\nbias, certainty, unlike:", np.round(fitted(cases), 3).tolist())
     if options.plot:
-        draw(options.plot, curves)
+        draw(options.plot, found, truth(cases))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from propagate.confidence import agreement, mask_signals
+from propagate.confidence import mask_signals
 from propagate.config import preset
 from propagate.features.base import FeatureExtractor
 from propagate.labels.mask_files import read_mask
@@ -49,7 +49,6 @@ class Case:
         similarity: the same.
         peak: the same.
         size: the same.
-        agreement: of both passes, or None.
         jaccard: J of the frame's mask.
     """
 
@@ -60,7 +59,6 @@ class Case:
     similarity: float
     peak: float
     size: int
-    agreement: float | None
     jaccard: float
 
 
@@ -92,14 +90,12 @@ def case(
     field: LabelField,
     features: FeatureMap,
     truth: Masks | None,
-    passes: tuple[LabelField, LabelField] | None = None,
 ) -> Case:
     """The case of a frame's soft labels; no truth: the object isn't there."""
     signals = mask_signals(field)[1]
     decoded = decode_masks(field, features.image_size, input_size=features.input_size).ids
     true = np.zeros_like(decoded) if truth is None else truth.ids
-    agreed = agreement(*passes)[1] if passes else None
-    return Case(clip, kind, index, *signals, agreed, float(jaccard(decoded, true)))
+    return Case(clip, kind, index, *signals, float(jaccard(decoded, true)))
 
 
 def one_way(clip: Clip, given: Sequence[int], order: Sequence[int]) -> dict[int, LabelField]:
@@ -120,9 +116,8 @@ def cases_of(clip: Clip, others: Sequence[Clip], kinds: Sequence[str]) -> Iterat
     if "both ends" in kinds:
         forward, backward = (one_way(clip, [0, last], order) for order in (inner, inner[::-1]))
         for position in inner:
-            passes = forward[position], backward[position]
-            share = (last - position) / last
-            yield _own(clip, "both ends", position, mixed(*passes, share), passes)
+            field = mixed(forward[position], backward[position], (last - position) / last)
+            yield _own(clip, "both ends", position, field)
     if "reference alone" in kinds:
         for position in np.linspace(1, last, ALONE).astype(int).tolist():
             field = one_way(clip, [0], [position])[position]
@@ -154,10 +149,9 @@ def _own(
     kind: str,
     position: int,
     field: LabelField,
-    passes: tuple[LabelField, LabelField] | None = None,
 ) -> Case:
     features, truth = clip.maps[position], clip.truth[position]
-    return case(clip.name, kind, position * clip.step, field, features, truth, passes)
+    return case(clip.name, kind, position * clip.step, field, features, truth)
 
 
 def load(path: Path) -> list[Case]:

@@ -1,11 +1,11 @@
 """How far to trust each object's labels in a frame, and what state the object is in.
 
-    measure_masks(field, references=[...], passes=(forward, backward) or None)
-        -> {object id: ObjectConfidence(confidence, state)}
+    measure_masks(field, references=[...]) -> {object id: ObjectConfidence(confidence, state)}
 
-`field` are the frame's soft labels as they are decoded, `references` those that the user gave for
-the nearest annotated frames, `passes` the soft labels of both directions where both came by.
-Nothing else is looked at, so a run that goes on gives the same numbers as one without a break.
+`field` are the frame's soft labels as they are decoded: after two passes, both in one, which is
+uncertain where they disagree. `references` are those that the user gave for the nearest annotated
+frames. Nothing else is looked at, so a run that goes on gives the same numbers as one without a
+break.
 
 The confidence is an estimate of J, the overlap with the truth: a logistic function of a few numbers
 per object, fitted by `benchmarks/confidence.py` on DAVIS-2016 train with the embedded default. With
@@ -34,17 +34,10 @@ LOST = 0.5
 ALIKE = 0.6
 
 
-class _Weights(NamedTuple):
-    """Of the logistic function."""
-
-    bias: float
-    certainty: float
-    unlike: float
-    agreement: float = 0.0
-
-
-_ONE_WAY = _Weights(bias=-3.585, certainty=6.688, unlike=22.798)
-_TWO_WAY = _ONE_WAY
+# Of the logistic function.
+_BIAS = -3.59
+_CERTAINTY = 6.649
+_UNLIKE = 22.48
 
 
 @dataclass(frozen=True)
@@ -82,10 +75,7 @@ class Signals(NamedTuple):
 
 
 def measure_masks(
-    field: LabelField,
-    *,
-    references: Sequence[LabelField],
-    passes: tuple[LabelField, LabelField] | None = None,
+    field: LabelField, *, references: Sequence[LabelField]
 ) -> dict[int, ObjectConfidence]:
     """Confidence and state of every object of a frame.
 
@@ -93,7 +83,6 @@ def measure_masks(
         field: soft labels of the frame; with the likeness of their voters, or else they are taken
             for given, and certain.
         references: soft labels of the nearest annotated frames, which say how large objects are.
-        passes: soft labels of the frame by the forward and by the backward pass.
 
     Returns:
         By object id, background left out.
@@ -103,11 +92,9 @@ def measure_masks(
     for reference in references:
         for label, size in _sizes(reference).items():
             largest[label] = max(size, largest.get(label, 0))
-    agreed = agreement(*passes) if passes is not None else {}
     given = field.similarity is None
     return {
-        label: _judge(item, largest.get(label, 0), agreed.get(label), given=given)
-        for label, item in signals.items()
+        label: _judge(item, largest.get(label, 0), given=given) for label, item in signals.items()
     }
 
 
@@ -128,37 +115,19 @@ def mask_signals(field: LabelField) -> dict[int, Signals]:
     }
 
 
-def agreement(forward: LabelField, backward: LabelField) -> dict[int, float]:
-    """Soft intersection over union of both passes' scores, by label; 1 where neither has any."""
-    common = [label for label in forward.ids if label in backward.ids]
-    one, other = (
-        field.scores[[field.ids.index(label) for label in common]] for field in (forward, backward)
-    )
-    both, either = one.minimum(other).sum((1, 2)), one.maximum(other).sum((1, 2))
-    shares = (both + 1e-6) / (either + 1e-6)
-    return dict(zip(common, shares.tolist(), strict=True))
-
-
-def estimate(signals: Signals, agreed: float | None) -> float:
-    """The estimate of J from an object's signals and, after two passes, their agreement."""
-    weights = _ONE_WAY if agreed is None else _TWO_WAY
-    value = (
-        weights.bias
-        + weights.certainty * signals.certainty
-        + weights.unlike * min(signals.similarity - ALIKE, 0)
-        + weights.agreement * (agreed or 0)
-    )
+def estimate(signals: Signals) -> float:
+    """The estimate of J from an object's signals."""
+    unlike = min(signals.similarity - ALIKE, 0)
+    value = _BIAS + _CERTAINTY * signals.certainty + _UNLIKE * unlike
     return 1 / (1 + math.exp(-value))
 
 
-def _judge(
-    signals: Signals, reference_size: int, agreed: float | None, *, given: bool
-) -> ObjectConfidence:
+def _judge(signals: Signals, reference_size: int, *, given: bool) -> ObjectConfidence:
     if given:
         return ObjectConfidence(1.0, "visible" if signals.peak > 0 else "occluded")
     if signals.size == 0 or signals.size < _HIDDEN * reference_size:
         return ObjectConfidence(min(max(1 - signals.peak, 0.0), 1.0), "occluded")
-    confidence = estimate(signals, agreed)
+    confidence = estimate(signals)
     return ObjectConfidence(confidence, "lost" if confidence < LOST else "visible")
 
 

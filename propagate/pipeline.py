@@ -229,8 +229,7 @@ class VideoPropagator(Generic[L]):
         with self._clock.measure("propagate"):
             if index in self._references.complete:
                 return self._given(frame)
-            found = ways.evidence(index)
-            return self._decoded(frame, found.field, ways.input_size, passes=found.passes)
+            return self._decoded(frame, ways.found(index), ways.input_size)
 
     def _stepped(self, going: Pass[L], frame: Frame, features: FeatureMap) -> FrameResult[L]:
         with self._clock.measure("propagate"):
@@ -243,14 +242,7 @@ class VideoPropagator(Generic[L]):
         known = _given_confidence(self._references.ids if isinstance(labels, Masks) else ())
         return FrameResult(frame, labels, self._encoded[index], known)
 
-    def _decoded(
-        self,
-        frame: Frame,
-        field: LabelField,
-        input_size: Size,
-        *,
-        passes: tuple[LabelField, LabelField] | None = None,
-    ) -> FrameResult[L]:
+    def _decoded(self, frame: Frame, field: LabelField, input_size: Size) -> FrameResult[L]:
         self._done = frame.index
         reference = self._references.get(frame.index)
         seen = field if reference is None else self._codec.without(field, reference.stated)
@@ -259,7 +251,7 @@ class VideoPropagator(Generic[L]):
             labels = self._codec.restore(labels, reference.labels, reference.stated)
         known: dict[int, ObjectConfidence] = {}
         if isinstance(labels, Masks):
-            known = measure_masks(field, references=self._near(frame.index), passes=passes)
+            known = measure_masks(field, references=self._near(frame.index))
             known |= _given_confidence(reference.stated if reference else ())
         return FrameResult(frame, labels, field, known)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 import torch
@@ -23,28 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CERTAINTY_POWER = 1.0
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the passes say about a frame.
-
-    Args:
-        field: both passes in one.
-        forward: of the forward pass, where it came by.
-        backward: of the backward pass, where it came by.
-    """
-
-    field: LabelField
-    forward: LabelField | None
-    backward: LabelField | None
-
-    @property
-    def passes(self) -> tuple[LabelField, LabelField] | None:
-        """Both, where both came by."""
-        if self.forward is None or self.backward is None:
-            return None
-        return self.forward, self.backward
 
 
 class TwoWay(Generic[L]):
@@ -108,8 +85,8 @@ class TwoWay(Generic[L]):
             going.enter(index, self._maps.load(index), self._forward.load(index))
         return going
 
-    def evidence(self, index: int) -> Evidence:
-        """What the passes found for a frame, and both in one."""
+    def found(self, index: int) -> LabelField:
+        """What the passes found for a frame, both in one."""
         forward, backward = (
             store.load(index) if index in store else None
             for store in (self._forward, self._backward)
@@ -117,7 +94,7 @@ class TwoWay(Generic[L]):
         field = self._fused(index, forward, backward)
         if index in self._references:
             field = self._make_pass().amended(index, self._maps.load(index), field)
-        return Evidence(field, forward, backward)
+        return field
 
     def given(self, index: int) -> LabelField:
         """Soft labels of a frame's reference."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from propagate.confidence import ObjectConfidence, Signals, agreement, estimate, measure_masks
+from propagate.confidence import ObjectConfidence, Signals, estimate, measure_masks
 from propagate.config import PropagationSettings, preset
 from propagate.errors import InputError
 from propagate.features.registry import create_extractor
@@ -97,8 +97,8 @@ shares = st.floats(0, 1)
 @given(shares, shares, shares)
 def test_more_certain_and_more_alike_is_never_less_confident(a: float, b: float, c: float) -> None:
     low, high = sorted((a, b))
-    certain = [estimate(Signals(value, c, 1.0, 9), None) for value in (low, high)]
-    alike = [estimate(Signals(c, value, 1.0, 9), None) for value in (low, high)]
+    certain = [estimate(Signals(value, c, 1.0, 9)) for value in (low, high)]
+    alike = [estimate(Signals(c, value, 1.0, 9)) for value in (low, high)]
     assert certain[0] <= certain[1]
     assert alike[0] <= alike[1]
     assert all(0 <= value <= 1 for value in certain + alike)
@@ -115,12 +115,11 @@ def test_blurred_scores_lower_the_confidence() -> None:
     assert len(set(values)) == len(values)
 
 
-def test_agreement_of_passes() -> None:
-    one, other = reference((0, 10, 0, 10)), reference((0, 10, 5, 15))
-    assert agreement(one, one)[3] == pytest.approx(1)
-    assert agreement(one, other)[3] == pytest.approx(50 / 150)
-    assert agreement(one, other) == pytest.approx(agreement(other, one))
-    assert agreement(one, reference((15, 20, 20, 30)))[3] == pytest.approx(0, abs=1e-6)
+def test_passes_that_disagree_make_a_field_less_certain() -> None:
+    one, other = voted(BOX), voted(reference((5, 17, 14, 30)))
+    mean = replace(one, scores=(one.scores + other.scores) / 2)
+    alone, both = (measure_masks(item, references=[BOX])[3] for item in (one, mean))
+    assert both.confidence < alone.confidence
 
 
 def test_confidence_is_checked() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from propagate.pipeline import FrameResult, VideoPropagator
     from propagate.run import RunRequest, run_clip
     from propagate.session import Session
+    from propagate.suggest import SuggestRequest, choose_frames, suggest
     from propagate.transfer.job import transfer_clip
     from propagate.transfer.request import TransferRequest
     from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks, PointName, Size
@@ -51,9 +52,11 @@ _HOMES = {
     "RunRequest": "run",
     "Session": "session",
     "Size": "types",
+    "SuggestRequest": "suggest",
     "TransferRequest": "transfer.request",
     "VideoPropagator": "pipeline",
     "VideoSettings": "config",
+    "choose_frames": "suggest",
     "convert_masks": "convert",
     "create_extractor": "features.registry",
     "extract_features": "extract",
@@ -90,9 +93,11 @@ __all__ = [
     "RunRequest",
     "Session",
     "Size",
+    "SuggestRequest",
     "TransferRequest",
     "VideoPropagator",
     "VideoSettings",
+    "choose_frames",
     "convert_masks",
     "correct_run",
     "create_extractor",

@@ -100,14 +100,14 @@ def suggest(request: SuggestRequest, *, progress: Progress[Any] = no_progress) -
             round(gain, 4),
             _why(timeline, position),
         )
-        for position, gain in choose(errors, timeline.given, request.count)
+        for position, gain in choose_frames(errors, timeline.given, request.count)
     ]
     if request.output is not None and found:
         _export(request.output, clip, {item.frame for item in found})
     return found
 
 
-def choose(
+def choose_frames(
     errors: Sequence[float] | Float64[np.ndarray, " n"], given: Collection[int], count: int
 ) -> list[tuple[int, float]]:
     """Greedily the frames whose annotation removes most of the expected error.

@@ -169,7 +169,8 @@ def _command(clip: LabelledClip, labels: Path) -> str:
 def _headline(found: Findings) -> str:
     timeline = found.timeline
     count, shown = len(timeline.frames), len(found.shown)
-    frames = f"{count} frames" if shown == count else f"{shown} of {count} frames in this page"
+    one = "" if count == 1 else "s"
+    frames = f"{count} frame{one}" if shown == count else f"{shown} of {count} frames in this page"
     return f"{frames} · {timeline.what} · {timeline.size}"
 
 

@@ -105,5 +105,5 @@ function buildSummary() {
   byId("summary").append(...terms(clip.summary));
   byId("settings").hidden = !clip.settings.length;
   byId("settings").querySelector("dl").append(...terms(clip.settings));
-  byId("about").open = clip.intervals.length < 5;
+  byId("about").open = clip.intervals.length < 3;
 }

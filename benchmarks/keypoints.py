@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.confidence import bins, fit
 from propagate.config import KeypointSettings, Preset, preset
 from propagate.features.registry import create_extractor
 from propagate.geometry import map_points
@@ -106,6 +107,46 @@ def badja(data: Path, settings: Preset) -> None:
     print(f"| **mean of the clips** | | | {means} |")
 
 
+def reliability(data: Path, settings: Preset) -> None:
+    """Print how often points are right by their confidence, and the line through the log-odds.
+
+    A point that is hidden in truth is never right. Bias 0 and slope 1 mean that the confidence
+    needs no other calibration than it has.
+    """
+    rows = []
+    for path in sorted((data / "BADJA/joint_annotations").glob("*.json")):
+        clip = data / "DAVIS/JPEGImages/480p" / path.stem
+        if clip.is_dir():
+            rows += judged(path, clip, settings)
+    confidence, right = np.array(rows, float).T
+    print("| mean confidence | right | points |\n| --- | --- | --- |")
+    for mean, share_right, count in bins(confidence, right):
+        print(f"| {mean:.2f} | {share_right:.2f} | {count} |")
+    low, high = 1e-4, 1 - 1e-4
+    odds = np.clip(confidence, low, high)
+    line = fit(np.log(odds / (1 - odds))[:, None], right, np.ones(len(right)))
+    print(f"\nbias {line[0]:.3f}, slope {line[1]:.3f}")
+
+
+def judged(path: Path, clip: Path, settings: Preset) -> list[tuple[float, bool]]:
+    """Confidence of each point of a clip, and whether it is where it should be."""
+    truth = points_at(path, FULL_RESOLUTION, first_frame(open_clip(str(clip))).size)
+    found = follow(clip, f"{min(truth)}:", truth, settings)
+    first = truth[min(truth)]
+    rows = []
+    for index in sorted(set(found) & set(truth))[1:]:
+        points, true = found[index], truth[index]
+        most = 0.2 * np.sqrt((read_mask(mask_path(clip, index)).ids > 0).sum())
+        for row, name in enumerate(first.names):
+            if not first.visible[row] or points.confidence is None:
+                continue
+            at = true.names.index(name) if name in true.names else None
+            there = at is not None and bool(true.visible[at])
+            far = np.linalg.norm(points.xy[row] - true.xy[at]) if there else np.inf
+            rows.append((float(points.confidence[row]), bool(far <= most)))
+    return rows
+
+
 def mask_path(clip: Path, index: int) -> Path:
     """The mask of a frame of DAVIS."""
     return clip.parents[2] / "Annotations/480p" / clip.name / f"{index:05d}.png"
@@ -176,9 +217,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", choices=["badja", "flies"])
+    parser.add_argument("--confidence", action="store_true", help="how good it is, on BADJA")
     parser.add_argument("--variants", action="store_true", help="one change at a time, on BADJA")
     options = parser.parse_args(arguments)
     settings = preset("keypoints")
+    if options.confidence:
+        reliability(options.data, settings)
+        return
     if options.variants:
         for name, changed in variants(settings).items():
             print(f"\n{name}\n")

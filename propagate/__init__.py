@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from propagate.pipeline import FrameResult, VideoPropagator
     from propagate.run import RunRequest, run_clip
     from propagate.session import Session
-    from propagate.suggest import SuggestRequest, choose_frames, suggest
+    from propagate.suggest import SuggestRequest, choose_frames, suggest_frames
     from propagate.transfer.job import transfer_clip
     from propagate.transfer.request import TransferRequest
     from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks, PointName, Size
@@ -67,6 +67,7 @@ _HOMES = {
     "read_keypoints": "labels.keypoint_files",
     "read_mask": "labels.mask_files",
     "run_clip": "run",
+    "suggest_frames": "suggest",
     "transfer_clip": "transfer.job",
     "write_keypoints": "labels.keypoint_files",
     "write_mask": "labels.mask_files",
@@ -109,6 +110,7 @@ __all__ = [
     "read_keypoints",
     "read_mask",
     "run_clip",
+    "suggest_frames",
     "transfer_clip",
     "write_keypoints",
     "write_mask",

@@ -74,15 +74,15 @@ class KeypointSettings:
             "weighted" that of the `cells` highest scores wherever they are, as CRW does.
         reach: cells to each side that "soft-argmax" looks at.
         cells: how many cells "weighted" takes.
-        visible_from: the least confidence of a point that counts as visible, 0 to 1; of the right
-            places on BADJA, 0.15 hides some 5 %.
+        visible_from: the least confidence of a point that counts as visible, 0 to 1; on BADJA
+            0.4 hides 4 % of the right places and 17 % of the wrong ones.
     """
 
     sigma: float = 1.0
     decoding: KeypointDecoding = "soft-argmax"
     reach: int = 3
     cells: int = 3
-    visible_from: float = 0.15
+    visible_from: float = 0.4
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:

@@ -34,13 +34,13 @@ def suggest(
 
     Edit what -o writes, and give it back: propagate correct RUN --ref FRAME=FILE.
     """
-    from propagate.suggest import SuggestRequest, suggest
+    from propagate.suggest import SuggestRequest, suggest_frames
 
     request = SuggestRequest(
         source=label_source(labels, values), count=count, output=output, overwrite=overwrite
     )
     quiet_decoders()
-    found = suggest(request, progress=progress_bar)
+    found = suggest_frames(request, progress=progress_bar)
     if as_json:
         click.echo(json.dumps([asdict(item) for item in found]))
         return

@@ -79,7 +79,7 @@ class MaskCodec:
         # Where nothing else was there it is background, the first channel.
         others[0] += torch.where(total > _NOTHING, 0, left)
         scores[free] = others
-        return LabelField(scores, field.ids)
+        return LabelField(scores, field.ids, field.similarity)
 
     def without(self, field: LabelField, stated: Collection[int]) -> LabelField:
         """Without the channels of stated objects."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 # Cells; the scores are smoothed by this much to find where most of them are, since the highest
 # single cell is often a stray one.
 _PEAK_BLUR = 1.0
+
+
+class _Line(NamedTuple):
+    bias: float
+    slope: float
+
+
+_CALIBRATION = _Line(bias=0.915, slope=0.788)
 
 
 def encode_keypoints(
@@ -69,10 +78,10 @@ def decode_keypoints(
 ) -> Keypoints:
     """The place of each point, to a fraction of a cell.
 
-    The confidence is the geometric mean of two shares: of the reference's scores that is around the
-    place, and of the frame's scores for the point that is. It is 1 for labels that were just
-    encoded, and falls when few votes are for the point or they disagree about the place. On BADJA
-    it tells right places from wrong ones, and from hidden points, better than either share.
+    The confidence is how probable it is that the place is right (see `calibrated_confidence`). It
+    follows from two shares: of the reference's scores that is around the place, and of the frame's
+    scores for the point that is. It falls when few votes are for the point or they disagree about
+    the place. The likeness of the voters, which helps with masks, tells nothing about points.
 
     Args:
         field: soft labels; channels follow `names`.
@@ -91,12 +100,28 @@ def decode_keypoints(
         if channel.max() > 0:
             place, mass = _centre_around_peak(channel, settings.reach)
             cells[index] = place
-            confidence[index] = np.sqrt(min(mass, 1.0) * mass / channel.sum())
+            confidence[index] = calibrated_confidence(
+                float(np.sqrt(min(mass, 1.0) * mass / channel.sum()))
+            )
             if settings.decoding == "weighted":
                 cells[index] = _centre_of_best(channel, settings.cells)
     xy = map_points(cells, field.grid, image_size).astype(np.float32)
     visible = np.isfinite(cells[:, 0]) & (confidence >= settings.visible_from)
     return Keypoints(names, xy, visible, confidence)
+
+
+def calibrated_confidence(share: float) -> float:
+    """How often a point is within 0.2 sqrt(area of the object) of the truth.
+
+    A line through the log-odds, fitted on BADJA by `benchmarks/keypoints.py`.
+
+    Args:
+        share: geometric mean of the two shares that speak for the place, 0 to 1.
+    """
+    odds: float = (
+        math.exp(_CALIBRATION.bias) * (share / max(1 - share, 1e-12)) ** _CALIBRATION.slope
+    )
+    return odds / (1 + odds)
 
 
 def _centre_around_peak(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from propagate.progress import Progress
 
 PAGE = "review.html"
-LEAST_CONFIDENCE = {"masks": 0.5, "keypoints": 0.2}
+LEAST_CONFIDENCE = {"masks": 0.5, "keypoints": 0.4}
 """Below this a frame is flagged."""
 
 

@@ -24,7 +24,7 @@ _NAMED = 5  # flagged rows of frames that are printed
 @click.option(
     "--below",
     type=float,
-    help="Flag confidences below this, 0-1.  [default: 0.5; 0.2 for keypoints]",
+    help="Flag confidences below this, 0-1.  [default: 0.5; 0.4 for keypoints]",
 )
 @click.option(
     "--max-frames",

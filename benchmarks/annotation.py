@@ -4,8 +4,8 @@
 
 On the DAVIS-2016 train clips, with the embedded default at a smaller input. The first frame is
 always annotated. "suggested" takes one frame at a time, from the confidences of the run before;
-"spread" puts all at equal distances, the first at the start and, in "spread to the end", the last at
-the end; "random" is the mean of several draws.
+"spread" puts all at equal distances, the first at the start and, in "spread to the end", the last
+at the end; "random" is the mean of several draws.
 """
 
 from __future__ import annotations

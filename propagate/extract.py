@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import torch
 
+from propagate.clip_features import batched
 from propagate.config import EMBEDDED_MODEL, ModelOptions, Task
 from propagate.errors import InputError, OutputError
 from propagate.features.base import FeatureExtractor, FittedExtractor
@@ -26,7 +27,7 @@ from propagate.features.stored import (
 from propagate.output.atomic import atomic_path
 from propagate.output.feature_folder import FeatureFolder
 from propagate.output.record_folder import Mode
-from propagate.pipeline import batched, first_frames
+from propagate.pipeline import first_frames
 from propagate.progress import Progress, no_progress
 from propagate.stopwatch import Stopwatch
 from propagate.types import FeatureMap, Frame

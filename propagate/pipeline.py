@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar, cast
 
+from propagate.clip_features import ClipFeatures
 from propagate.confidence import ObjectConfidence, measure_masks
 from propagate.config import Direction, VideoSettings
 from propagate.errors import ClipError, InputError
 from propagate.features.base import FeatureExtractor, FittedExtractor
-from propagate.features.cache import FeatureCache
 from propagate.features.device import resolve_device, resolve_dtype
 from propagate.labels.codec import Codec, codec_for
 from propagate.labels.references import References, keypoint_references, mask_references
@@ -112,8 +112,13 @@ class VideoPropagator(Generic[L]):
         self._device = resolve_device(device)
         self._dtype = resolve_dtype(settings.precision, self._device)
         self._extractor = extractor
-        capacity = settings.propagation.n_last_frames + 1 + extractor.batch_size
-        self._features = FeatureCache(extractor, capacity=capacity, dtype=self._dtype)
+        self._features = ClipFeatures(
+            reader,
+            extractor,
+            dtype=self._dtype,
+            capacity=settings.propagation.n_last_frames + 1,
+            clock=self._clock,
+        )
         self._pass: Pass[L] | None = None
         self._encoded: dict[int, LabelField] = {}
         self._done = -1
@@ -135,7 +140,8 @@ class VideoPropagator(Generic[L]):
             workspace = self._workspace
             if self.direction == "forward":
                 kept = workspace if workspace and workspace.keep else None
-                yield from self._forward(self._open_maps(kept) if kept else None)
+                store = self._features.open_store(kept, self._device) if kept else None
+                yield from self._forward(store)
                 return
             if workspace is None:
                 folder = stack.enter_context(TemporaryDirectory(prefix="propagate-"))
@@ -161,7 +167,7 @@ class VideoPropagator(Generic[L]):
             return index >= begin and self._wanted(index)
 
         seen: set[int] = set()
-        for frame, found in self._stream(used, maps):
+        for frame, found in self._features.stream(used, maps, keep=self._keep):
             index = frame.index
             if index not in found:
                 continue
@@ -184,7 +190,7 @@ class VideoPropagator(Generic[L]):
         todo = [span for span in spans(self._references) if span not in self._skip]
         if not todo:
             return
-        maps = self._open_maps(workspace)
+        maps = self._features.open_store(workspace, self._device)
         ways = TwoWay(
             self._references,
             self._make_pass,
@@ -210,7 +216,7 @@ class VideoPropagator(Generic[L]):
         def used(index: int) -> bool:
             return index in saved or (follows and index > last and self._wanted(index))
 
-        for frame, found in self._stream(used, maps):
+        for frame, found in self._features.stream(used, maps, keep=self._keep):
             index = frame.index
             if end.right is not None and index >= end.right:
                 break
@@ -265,16 +271,12 @@ class VideoPropagator(Generic[L]):
         """Whether a frame is to get labels that it doesn't have yet."""
         return index > self._resume.done and not any(index in span for span in self._skip)
 
+    @property
+    def _keep(self) -> int:
+        return self._workspace.keep if self._workspace else 0
+
     def _make_pass(self) -> Pass[L]:
         return Pass(self._references, self._codec, self._settings.propagation, dtype=self._dtype)
-
-    def _open_maps(self, workspace: Workspace) -> MapStore:
-        return MapStore(
-            workspace.maps,
-            identity=self._features.identity,
-            source=self._reader.source,
-            device=self._device,
-        )
 
     def _extract_ahead(self, todo: Sequence[Span], maps: MapStore) -> None:
         """Store the features that passes over some spans need."""
@@ -282,55 +284,15 @@ class VideoPropagator(Generic[L]):
         end = max((start for start in starts if start is not None), default=-1)
         last = self._references.indices[-1]
 
-        def missing(index: int) -> bool:
-            needed = index <= end and any(index in span for span in todo)
-            return (needed or index in self._references) and index not in maps
+        def needed(index: int) -> bool:
+            inside = index <= end and any(index in span for span in todo)
+            return inside or index in self._references
 
-        def store() -> Iterator[Frame]:
-            for batch in self._batches():
-                if any(missing(frame.index) for frame in batch):
-                    for frame, features in self._extract(batch):
-                        if missing(frame.index):
-                            maps.save(frame, features)
-                yield from batch
-
-        for frame in self._progress("extracting", last + 1 - self._first, store()):
+        frames = self._features.store(needed, maps)
+        for frame in self._progress("extracting", last + 1 - self._first, frames):
             if frame.index >= last:
                 break
         self._check_found(maps.indices)
-
-    def _stream(
-        self, used: Callable[[int], bool], maps: MapStore | None
-    ) -> Iterator[tuple[Frame, dict[int, FeatureMap]]]:
-        """All frames, each with the features of those of its batch that use them."""
-        for batch in self._batches():
-            yield from (
-                (frame, found) for found in (self._mapped(batch, used, maps),) for frame in batch
-            )
-
-    def _mapped(
-        self, batch: Sequence[Frame], used: Callable[[int], bool], maps: MapStore | None
-    ) -> dict[int, FeatureMap]:
-        needed = [frame.index for frame in batch if used(frame.index)]
-        if maps is not None and all(index in maps for index in needed):
-            return {index: maps.load(index) for index in needed}
-        # A batch is the same in a run and its continuation, and so to the last bit are its maps;
-        # that is why it is extracted whole.
-        found = {}
-        for frame, features in self._extract(batch):
-            if frame.index in needed:
-                found[frame.index] = features
-            if maps is not None and self._workspace and maps.nbytes < self._workspace.keep:
-                maps.save(frame, features)
-        return found
-
-    def _batches(self) -> Iterator[list[Frame]]:
-        frames = self._clock.iterate("decode", self._reader)
-        return batched(frames, self._features.batch_size)
-
-    def _extract(self, batch: Sequence[Frame]) -> Iterator[tuple[Frame, FeatureMap]]:
-        with self._clock.measure("extract"):
-            return zip(batch, self._features.extract(batch), strict=True)
 
     def _check_found(self, seen: Collection[int]) -> None:
         lost = [index for index in self._references.indices if index not in seen]
@@ -410,10 +372,3 @@ def first_frames(reader: FrameReader, count: int) -> list[Frame]:
         close = getattr(frames, "close", None)
         if close is not None:
             close()
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of up to `size` items, read no further ahead than needed."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

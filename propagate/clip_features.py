@@ -1,0 +1,110 @@
+"""Feature maps of a clip's frames as they stream by, from the extractor or from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import torch
+
+from propagate.features.base import FeatureExtractor
+from propagate.features.cache import FeatureCache
+from propagate.output.map_store import MapStore
+from propagate.output.workspace import Workspace
+from propagate.stopwatch import Stopwatch
+from propagate.types import FeatureMap, Frame
+from propagate.video.base import FrameReader
+
+T = TypeVar("T")
+
+
+class ClipFeatures:
+    """Streams a clip in batches, and extracts those that are used.
+
+    A batch is the same in a run and its continuation, and so to the last bit are its maps; that is
+    why it is extracted whole, or not at all.
+
+    Args:
+        reader: the clip.
+        extractor: where features come from.
+        dtype: what maps are kept as.
+        capacity: how many maps stay in memory beside a batch.
+        clock: collects the seconds spent in "decode" and "extract".
+    """
+
+    def __init__(
+        self,
+        reader: FrameReader,
+        extractor: FeatureExtractor,
+        *,
+        dtype: torch.dtype,
+        capacity: int,
+        clock: Stopwatch,
+    ) -> None:
+        self._reader = reader
+        self._cache = FeatureCache(extractor, capacity=capacity + extractor.batch_size, dtype=dtype)
+        self._clock = clock
+
+    def open_store(self, workspace: Workspace, device: torch.device) -> MapStore:
+        """The maps of this clip and extractor on disk."""
+        identity, source = self._cache.identity, self._reader.source
+        return MapStore(workspace.maps, identity=identity, source=source, device=device)
+
+    def stream(
+        self, used: Callable[[int], bool], maps: MapStore | None = None, *, keep: int = 0
+    ) -> Iterator[tuple[Frame, dict[int, FeatureMap]]]:
+        """All frames, each with the maps of those of its batch that use them.
+
+        Args:
+            used: whether a frame, by number, needs its map.
+            maps: where maps are taken from, if they are there, and put.
+            keep: bytes that it may hold when more is put there.
+        """
+        for batch in self._batches():
+            found = self._found(batch, used, maps, keep)
+            for frame in batch:
+                yield frame, found
+
+    def store(self, needed: Callable[[int], bool], maps: MapStore) -> Iterator[Frame]:
+        """All frames, those that are needed with their maps in the store by then."""
+        for batch in self._batches():
+            if any(needed(frame.index) and frame.index not in maps for frame in batch):
+                for frame, features in self._extract(batch):
+                    if needed(frame.index):
+                        maps.save(frame, features)
+            yield from batch
+
+    def _found(
+        self,
+        batch: Sequence[Frame],
+        used: Callable[[int], bool],
+        maps: MapStore | None,
+        keep: int,
+    ) -> dict[int, FeatureMap]:
+        needed = [frame.index for frame in batch if used(frame.index)]
+        if not needed:
+            return {}
+        if maps is not None and all(index in maps for index in needed):
+            return {index: maps.load(index) for index in needed}
+        found = {}
+        for frame, features in self._extract(batch):
+            if frame.index in needed:
+                found[frame.index] = features
+            if maps is not None and maps.nbytes < keep:
+                maps.save(frame, features)
+        return found
+
+    def _batches(self) -> Iterator[list[Frame]]:
+        return batched(self._clock.iterate("decode", self._reader), self._cache.batch_size)
+
+    def _extract(self, batch: Sequence[Frame]) -> Iterator[tuple[Frame, FeatureMap]]:
+        with self._clock.measure("extract"):
+            return zip(batch, self._cache.extract(batch), strict=True)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to `size` items, read no further ahead than needed."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -21,9 +21,11 @@ from propagate.output.review.timeline import Timeline, measure
 from propagate.progress import Progress, no_progress
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64
+    from jaxtyping import Float64, Int
 
-_CHUNK = 1 << 22  # distances held at once
+_CHUNK = 1 << 20  # distances held at once
+_NEAR = 0.01  # of an annotated frame from itself, so that nothing is divided by 0
+_LEAST = 1e-9  # a gain that is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +116,9 @@ def choose_frames(
 ) -> list[tuple[int, float]]:
     """Greedily the frames whose annotation removes most of the expected error.
 
-    An annotated frame has no error, and a frame's error shrinks in proportion as the next annotated
-    frame comes nearer. So a frame is worth more where errors are large, in the midst of them, and
-    far from what was annotated before.
+    A frame's error is taken to shrink as the information about it grows: the sum of 1 / distance to
+    the annotated frame before and to the one after it, since a pass comes from each. So a frame is
+    worth more where errors are large, in the midst of them, and far from what was annotated before.
 
     Args:
         errors: expected in each frame, 0 or more.
@@ -128,36 +130,55 @@ def choose_frames(
     """
     left = np.array(errors, dtype=np.float64)
     places = np.arange(len(left))
-    apart = np.full(len(left), float(len(left)))
+    # As if there were annotated frames far beyond both ends.
+    sides = _Sides(places + 2.0 * len(left), 3.0 * len(left) - places)
     for position in given:
-        apart = np.minimum(apart, np.abs(places - position))
-    left[apart == 0] = 0
+        sides = sides.with_frame(position)
+        left[position] = 0
     whole = float(left.sum())
     chosen: list[tuple[int, float]] = []
     while len(chosen) < count:
-        gains = _gains(left, apart)
+        gains = _gains(left, sides)
         best = int(gains.argmax())
-        if gains[best] <= 1e-9:
+        if gains[best] <= _LEAST * max(whole, _LEAST):
             break
         chosen.append((best, float(gains[best]) / whole))
-        nearer = np.minimum(apart, np.abs(places - best))
-        left *= np.divide(nearer, apart, out=np.zeros_like(left), where=apart > 0)
-        apart = nearer
+        after = sides.with_frame(best)
+        left *= sides.information / np.maximum(after.information, sides.information)
+        left[best] = 0
+        sides = after
     return chosen
 
 
-def _gains(
-    left: Float64[np.ndarray, " n"], apart: Float64[np.ndarray, " n"]
-) -> Float64[np.ndarray, " n"]:
+class _Sides(NamedTuple):
+    """Distance of each frame to the annotated one before it and to the one after it."""
+
+    before: Float64[np.ndarray, " n"]
+    after: Float64[np.ndarray, " n"]
+
+    @property
+    def information(self) -> Float64[np.ndarray, " n"]:
+        near: Float64[np.ndarray, " n"] = np.maximum(self.before, _NEAR)
+        return 1 / near + 1 / np.maximum(self.after, _NEAR)
+
+    def with_frame(self, position: int | Int[np.ndarray, "m 1"]) -> _Sides:
+        """With one more annotated frame; several make a row each."""
+        ahead = np.arange(self.before.shape[-1]) - position
+        return _Sides(
+            np.where(ahead >= 0, np.minimum(self.before, ahead), self.before),
+            np.where(ahead <= 0, np.minimum(self.after, -ahead), self.after),
+        )
+
+
+def _gains(left: Float64[np.ndarray, " n"], sides: _Sides) -> Float64[np.ndarray, " n"]:
     """What annotating each frame would remove."""
     count = len(left)
-    places = np.arange(count)
-    share = np.divide(left, apart, out=np.zeros_like(left), where=apart > 0)
+    now = sides.information
     gains = np.empty(count)
-    for start in range(0, count, max(_CHUNK // count, 1)):
-        part = places[start : start + max(_CHUNK // count, 1)]
-        closer = np.maximum(apart - np.abs(places - part[:, None]), 0)
-        gains[part] = closer @ share
+    rows = max(_CHUNK // count, 1)
+    for start in range(0, count, rows):
+        part = np.arange(start, min(start + rows, count))
+        gains[part] = (1 - now / sides.with_frame(part[:, None]).information) @ left
     return gains
 
 

@@ -159,7 +159,7 @@ class _Sides(NamedTuple):
     @property
     def information(self) -> Float64[np.ndarray, " n"]:
         near: Float64[np.ndarray, " n"] = np.maximum(self.before, _NEAR)
-        return 1 / near + 1 / np.maximum(self.after, _NEAR)
+        return np.asarray(1 / near + 1 / np.maximum(self.after, _NEAR))
 
     def with_frame(self, position: int | Int[np.ndarray, "m 1"]) -> _Sides:
         """With one more annotated frame; several make a row each."""

@@ -115,7 +115,7 @@ def test_a_run_restored_at_a_cut_goes_on_identically() -> None:
         whole = run(clip[:stop], WATCHFUL)
         restored = Propagator(WATCHFUL)
         for entry in whole.context:
-            restored.restore(ContextEntry(entry.index, entry.features, entry.labels, entry.pinned))
+            restored.add(ContextEntry(entry.index, entry.features, entry.labels, entry.pinned))
         for index, features in clip[stop:]:
             one, other = (each.step(features, index=index) for each in (whole, restored))
             assert torch.equal(one.scores, other.scores)

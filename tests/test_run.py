@@ -99,7 +99,8 @@ def test_annotated_frame_is_unchanged(finished: Path) -> None:
 def test_everything_else_is_written_and_nothing_more(finished: Path) -> None:
     names = {path.name for path in (finished / "out").iterdir()}
     assert names == {
-        *("masks", "references", "cache", "overlay.mp4", "contact_sheet.png", "run.json")
+        *("masks", "references", "cache", "overlay.mp4", "contact_sheet.png", "run.json"),
+        "tracks.csv",
     }
     record = json.loads((finished / "out/run.json").read_text())
     assert record["status"] == "complete"
@@ -192,7 +193,9 @@ def test_resumed_run_is_identical_to_an_uninterrupted_one(
     done = propagate("run", clip, mask, "-o", cut, *quick, "--resume")
     assert done.returncode == 0, done.stderr
     assert masks(cut) == masks(whole)
-    assert sorted(p.name for p in cut.iterdir()) == ["cache", "masks", "references", "run.json"]
+    assert sorted(p.name for p in cut.iterdir()) == [
+        *("cache", "masks", "references", "run.json", "tracks.csv")
+    ]
 
 
 def test_resume_refuses_other_settings(capsys: pytest.CaptureFixture[str], finished: Path) -> None:

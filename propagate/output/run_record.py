@@ -59,7 +59,7 @@ class RunRecord:
             clip=config["clip"].text(),
             frames=frames,
             reader=config.get("reader").value or "auto",
-            void=config.get("reading").as_(dict).get("void", "auto"),
+            void=_void(config),
             references=_references(config, frames),
             edges=tuple(_edge(pair.as_(list), folder) for pair in pairs.items())
             if pairs.value
@@ -81,6 +81,13 @@ def _references(config: Node, frames: str | None) -> tuple[int, ...]:
         # Runs with one mask only had it at the first frame.
         return ((FrameRange() if frames is None else FrameRange.parse(frames)).start,)
     return tuple(sorted({entry["frame"].as_(int) for entry in listed.items()}))
+
+
+def _void(config: Node) -> Any:
+    """What runs say about unknown pixels; earlier ones said it beside the clip."""
+    reading = config.get("reading")
+    where = config if reading.value is None else reading
+    return where.as_(dict).get("void", "auto")
 
 
 def _edge(pair: list[Any], folder: Path) -> Edge:

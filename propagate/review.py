@@ -21,13 +21,13 @@ from propagate.output.review.flags import (
 )
 from propagate.output.review.page import write_page
 from propagate.output.review.timeline import Timeline, measure
+from propagate.output.run_folder import REVIEW
 from propagate.output.run_record import is_run
 
 if TYPE_CHECKING:
     from propagate.output.labelled_clip import LabelledClip, MaskedFrame, PointedFrame
     from propagate.progress import Progress
 
-PAGE = "review.html"
 LEAST_CONFIDENCE = {"masks": 0.5, "keypoints": 0.4}
 """Below this a frame is flagged."""
 
@@ -91,7 +91,7 @@ class ReviewReport:
 
 def default_page(labels: Path) -> Path:
     """Where the page of labels goes: into their run folder, else beside them."""
-    return labels / PAGE if is_run(labels) else labels.with_name(f"{labels.stem}-{PAGE}")
+    return labels / REVIEW if is_run(labels) else labels.with_name(f"{labels.stem}-{REVIEW}")
 
 
 def review_labels(request: ReviewRequest, *, progress: Progress[Any] | None = None) -> ReviewReport:

@@ -269,12 +269,12 @@ def _run(
 
 
 def _copy(job: _Job) -> None:
-    """Put what the user gave beside the result, and nothing else."""
+    """Put what the user gave beside the result, in place of earlier references."""
     make_folder(job.folder.references)
     for path, content in job.copies.items():
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
-    for path in job.folder.references.iterdir():
+    for path in job.folder.stored_references():
         if path not in job.copies:
             path.unlink()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,12 @@ from propagate.errors import OutputError
 from propagate.labels.track_table import TRACK_TABLE
 from propagate.output.atomic import make_folder, remove_leftovers
 from propagate.output.record_folder import RecordFolder, read_record
+from propagate.output.workspace import Workspace
 
 RECORD = "run.json"
+REVIEW = "review.html"
+
+_COPY = re.compile(r"\d{6,}\.\w+", re.ASCII)
 
 
 class RunFolder(RecordFolder):
@@ -80,6 +84,15 @@ class RunFolder(RecordFolder):
         """Features and passes; can be removed at any time, and then is computed again."""
         return self.path / "cache"
 
+    @property
+    def review(self) -> Path:
+        """The page that `propagate review` makes."""
+        return self.path / REVIEW
+
+    def stored_references(self) -> list[Path]:
+        """The copies that are there."""
+        return [path for path in self.references.glob("*") if _COPY.fullmatch(path.name)]
+
     def reference_path(self, frame: int, source: Path) -> Path:
         """Where the copy of a frame's reference goes."""
         return self.references / f"{frame:06d}{source.suffix.lower()}"
@@ -95,14 +108,16 @@ class RunFolder(RecordFolder):
             self.contact_sheet,
             self.keypoints,
             self.tracks,
+            self.review,
         ):
             item.unlink(missing_ok=True)
-        for folder, pattern in ((self.masks, "*.png"), (self.references, "[0-9]*.*")):
-            for item in folder.glob(pattern):
+        for files in (self.masks.glob("*.png"), self.stored_references()):
+            for item in files:
                 item.unlink()
+        for folder in (self.masks, self.references):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
-        shutil.rmtree(self.cache, ignore_errors=True)
+        Workspace(folder=self.cache).remove()
         # Last, since without it the folder would be a stranger's.
         self.record_path.unlink(missing_ok=True)
 

@@ -46,11 +46,18 @@ class Workspace:
         for folder in (self.forward, self.backward):
             shutil.rmtree(folder, ignore_errors=True)
 
+    def remove(self) -> None:
+        """Remove all of it, and the folder if nothing else is in it."""
+        self.forget_passes()
+        shutil.rmtree(self.maps, ignore_errors=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
     def tidy(self) -> None:
         """Remove what a complete run needs no more, and features beyond `keep`, the last first."""
         self.forget_passes()
         if self.keep == 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.remove()
             return
         total = 0
         for name in list_maps(self.maps):

@@ -22,6 +22,7 @@ from propagate.benchmarks.davis import Sequence, find_sequences
 from propagate.config import ModelOptions, Preset, preset
 from propagate.features.base import FeatureExtractor
 from propagate.features.registry import create_extractor
+from propagate.labels.references import mask_references
 from propagate.metrics.sequence import SequenceScorer
 from propagate.output.workspace import Workspace
 from propagate.pipeline import VideoPropagator
@@ -58,7 +59,11 @@ class Clip:
         errors = []
         propagator = VideoPropagator(
             self.reader,
-            {index: Masks(self.truth[index]) for index in given},
+            # Frames that the object has left are annotated too.
+            mask_references(
+                {index: Masks(self.truth[index]) for index in given},
+                stated=dict.fromkeys(given, (1,)),
+            ),
             extractor=self._extractor,
             settings=self._settings.video,
             workspace=self._workspace,

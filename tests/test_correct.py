@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -121,6 +120,20 @@ def test_one_object_is_corrected_and_the_other_goes_on(
     np.testing.assert_array_equal(ids(out, 12), fix)
 
 
+def test_an_empty_mask_says_that_objects_are_gone_where_it_says_which(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path
+) -> None:
+    write_mask(tmp_path / "gone.png", 0 * true_ids(0))
+    refs = ("--ref", f"2={tmp_path / '2.png'}", "--ref", f"15={tmp_path / 'gone.png'}")
+    code, _, err = call(capsys, "run", clip, *refs, "-o", tmp_path / "out", *QUICK)
+    assert code == 1
+    assert "add :all to the file's name in --ref if all are gone" in err
+    refs = (*refs[:3], refs[3] + ":all")
+    assert call(capsys, "run", clip, *refs, "-o", tmp_path / "out", *QUICK)[0] == 0
+    assert not ids(tmp_path / "out", 15).any()
+    assert (ids(tmp_path / "out", 4) == 1).any()
+
+
 def test_keypoints_of_several_frames_are_corrected_in_place(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path
 ) -> None:
@@ -162,7 +175,7 @@ def test_a_cut_run_of_two_passes_goes_on_byte_by_byte(
         with subprocess.Popen([sys.executable, *map(str, arguments)]) as process:
             while process.poll() is None and not list(cut.glob(pattern)):
                 time.sleep(0.002)
-            os.kill(process.pid, how)
+            process.send_signal(how)
             process.wait()
     code, _, err = call(capsys, "run", clip, *refs, "-o", cut, *QUICK, "--resume")
     assert code == 0, err
@@ -185,7 +198,7 @@ def test_an_interrupted_correction_goes_on(
             while process.poll() is None and not (cut / "cache/forward").exists():
                 time.sleep(0.002)
             time.sleep(random.Random(_).random() / 5)
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
     if json.loads((cut / "run.json").read_text())["status"] == "running":
         code, _, err = call(capsys, "correct", cut, "--no-overlay")

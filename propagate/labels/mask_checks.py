@@ -53,6 +53,7 @@ def load_reference_mask(
     void: Void = "auto",
     binarize: bool = False,
     trust_ids: bool = False,
+    may_be_empty: bool = False,
 ) -> ReferenceMask:
     """Read a mask and check that it fits its frame and holds ids, not shades.
 
@@ -64,6 +65,7 @@ def load_reference_mask(
             there are ids above it.
         binarize: make everything bright object 1, see `read_mask`; for soft or compressed masks.
         trust_ids: leave out the search for shades, for real objects that look like some.
+        may_be_empty: accept a mask without any object, which says that they are gone.
 
     Raises:
         LabelError: the file is missing, no image, a JPEG or a photo, has soft edges, does not
@@ -80,7 +82,8 @@ def load_reference_mask(
         _check_shades(file, trust_ids=trust_ids)
     void_id, void_notes = _choose_void(file, void)
     masks = Masks(file.ids, void=void_id)
-    _check_not_empty(file, masks)
+    if not may_be_empty:
+        _check_not_empty(file, masks)
     notes = (*file.notes, *_reading_notes(file), *void_notes, *_content_notes(masks))
     return ReferenceMask(masks, notes, file.palette)
 
@@ -153,7 +156,8 @@ def _check_not_empty(file: MaskFile, masks: Masks) -> None:
     if not masks.object_ids:
         only = "background (0)" if masks.void is None else f"background (0) and void ({masks.void})"
         raise LabelError(
-            f"The mask {file.path} holds nothing but {only}; paint at least one object."
+            f"The mask {file.path} holds nothing but {only}; paint at least one object, or add "
+            ":all to the file's name in --ref if all are gone from the frame."
         )
 
 

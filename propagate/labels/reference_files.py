@@ -175,6 +175,7 @@ def _load_masks(
             void=options.void,
             binarize=options.binarize,
             trust_ids=options.trust_ids,
+            may_be_empty=file.objects is not None,
         )
         for file, frame in _with_frames(files, frames)
     }

@@ -72,8 +72,9 @@ def test_homography_of_a_shift(
 
 def test_heatmap_alone(capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    code, _, err = call(capsys, *pair(images), "--heatmap", "100,80", "-o", out)
+    code, printed, err = call(capsys, *pair(images), "--heatmap", "100,80", "-o", out)
     assert (code, err) == (0, "")
+    assert printed == f"Heat map: {out / 'heatmap.png'}\n"
     assert {path.name for path in out.iterdir()} == {"match.json", "heatmap.png"}
 
 
@@ -138,4 +139,4 @@ def test_nothing_to_detect(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     black = tmp_path / "black.png"
     code, _, err = call(capsys, "match", black, black, "--keypoints", "gftt")
     assert code == 1
-    assert "gftt finds no keypoint" in err
+    assert "gftt finds no keypoint in 'black'" in err

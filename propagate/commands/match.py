@@ -149,6 +149,9 @@ def _print(report: MatchReport) -> None:
     if report.folder is None:
         write_matches(sys.stdout, report.matches, report.names, inliers)
         return
+    if not report.names:
+        click.echo(f"Heat map: {report.folder.heatmap}")
+        return
     agree = "" if inliers is None else f", {int(inliers.sum())} inliers"
     mirrored = ", source mirrored" if report.flipped else ""
     click.echo(

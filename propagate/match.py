@@ -243,8 +243,8 @@ def _points(
         xy = detect(frame.rgb, request.keypoints, count=request.count)
         if not len(xy):
             raise InputError(
-                f"{request.keypoints} finds no keypoint in {frame.name!r}; take another detector or "
-                "--grid."
+                f"{request.keypoints} finds no keypoint in {frame.name!r}; take another detector "
+                "or --grid."
             )
     elif request.grid is not None:
         xy = _grid(frame, request.grid)

@@ -18,13 +18,25 @@ if TYPE_CHECKING:
     from propagate.labels.mask_checks import load_reference_mask
     from propagate.labels.mask_files import read_mask, write_mask
     from propagate.labels.references import Reference, References
+    from propagate.match import MatchReport, MatchRequest, match_images
+    from propagate.matching.geometric import GeometricSettings, fit_transform, match_keypoints
+    from propagate.matching.semantic import SemanticSettings, match_points, similarity_map
     from propagate.pipeline import FrameResult, VideoPropagator
     from propagate.run import RunRequest, run_clip
     from propagate.session import Session
     from propagate.suggest import SuggestRequest, choose_frames, suggest_frames
     from propagate.transfer.job import transfer_clip
     from propagate.transfer.request import TransferRequest
-    from propagate.types import FeatureMap, Frame, Keypoints, LabelField, Masks, PointName, Size
+    from propagate.types import (
+        FeatureMap,
+        Frame,
+        Keypoints,
+        LabelField,
+        Masks,
+        Matches,
+        PointName,
+        Size,
+    )
     from propagate.video import open_clip
 
 __version__ = "0.1.0"
@@ -43,6 +55,16 @@ _HOMES = {
     "Keypoints": "types",
     "LabelField": "types",
     "Masks": "types",
+    "GeometricSettings": "matching.geometric",
+    "MatchReport": "match",
+    "MatchRequest": "match",
+    "Matches": "types",
+    "SemanticSettings": "matching.semantic",
+    "fit_transform": "matching.geometric",
+    "match_images": "match",
+    "match_keypoints": "matching.geometric",
+    "match_points": "matching.semantic",
+    "similarity_map": "matching.semantic",
     "ModelOptions": "config",
     "PointName": "types",
     "PropagateError": "errors",
@@ -81,10 +103,14 @@ __all__ = [
     "FeatureMap",
     "Frame",
     "FrameResult",
+    "GeometricSettings",
     "KeypointFile",
     "Keypoints",
     "LabelField",
     "Masks",
+    "MatchReport",
+    "MatchRequest",
+    "Matches",
     "ModelOptions",
     "PointName",
     "PropagateError",
@@ -92,6 +118,7 @@ __all__ = [
     "Reference",
     "References",
     "RunRequest",
+    "SemanticSettings",
     "Session",
     "Size",
     "SuggestRequest",
@@ -103,13 +130,18 @@ __all__ = [
     "correct_run",
     "create_extractor",
     "extract_features",
+    "fit_transform",
     "load_reference_keypoints",
     "load_reference_mask",
+    "match_images",
+    "match_keypoints",
+    "match_points",
     "open_clip",
     "preset",
     "read_keypoints",
     "read_mask",
     "run_clip",
+    "similarity_map",
     "suggest_frames",
     "transfer_clip",
     "write_keypoints",

@@ -16,7 +16,7 @@ from propagate.errors import InputError
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Bool, Float, Float32, Integer, UInt8
+    from jaxtyping import Bool, Float, Float32, Float64, Int64, Integer, UInt8
     from torch import Tensor
 
 
@@ -216,6 +216,51 @@ class Keypoints:
 
     def __repr__(self) -> str:
         return f"Keypoints({len(self.names)} points, {int(self.visible.sum())} visible)"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Matches:
+    """Places of one image and the places of another that they were matched with.
+
+    Args:
+        source_xy: float64 [n, 2], pixels from the outer corner of the top-left pixel.
+        target_xy: float64 [n, 2], the same in the other image.
+        scores: float64 [n], how alike the features are; higher is better.
+        query: int64 [n], which of the points that were asked for each match belongs to.
+    """
+
+    source_xy: Float64[np.ndarray, "n 2"]
+    target_xy: Float64[np.ndarray, "n 2"]
+    scores: Float64[np.ndarray, " n"]
+    query: Int64[np.ndarray, " n"]
+
+    def __post_init__(self) -> None:
+        count = len(self.source_xy)
+        wanted = {
+            "source_xy": (np.float64, (count, 2)),
+            "target_xy": (np.float64, (count, 2)),
+            "scores": (np.float64, (count,)),
+            "query": (np.int64, (count,)),
+        }
+        for name, (dtype, shape) in wanted.items():
+            value = getattr(self, name)
+            if value.dtype != dtype or value.shape != shape:
+                raise InputError(
+                    f"Matches.{name} must be {dtype.__name__} {list(shape)}, "
+                    f"not {value.dtype} {list(value.shape)}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def __getitem__(self, chosen: np.ndarray) -> Matches:
+        """Some of them, by a mask or by rows."""
+        return Matches(
+            self.source_xy[chosen], self.target_xy[chosen], self.scores[chosen], self.query[chosen]
+        )
+
+    def __repr__(self) -> str:
+        return f"Matches({len(self)})"
 
 
 State = Literal["given", "visible", "occluded", "lost"]

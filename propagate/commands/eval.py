@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from propagate.commands.eval_pairs import COMMANDS
 from propagate.commands.options import davis_options, propagation_options, resolve_preset
 from propagate.errors import OutputError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group(name="eval")
 def evaluate() -> None:
-    """Score propagation on a data set in its own layout."""
+    """Score the program on a data set in its own layout."""
 
 
 @evaluate.command()
@@ -106,3 +107,7 @@ def _summary(scores: list[ObjectScore]) -> dict[str, float]:
 def _row(name: str, object_id: str, summary: dict[str, float]) -> str:
     numbers = "".join(f"{summary[key]:7.1f}" for key in ("jf", "j", "f", "copy_jf"))
     return f"{name:18}{object_id:>7}{numbers}{summary['seconds_per_frame']:9.3f}"
+
+
+for _command in COMMANDS:
+    evaluate.add_command(_command)

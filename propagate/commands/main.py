@@ -19,6 +19,7 @@ _COMMANDS = {
     "correct": ("propagate.commands.correct", "correct"),
     "inspect": ("propagate.commands.inspect", "inspect"),
     "transfer": ("propagate.commands.transfer", "transfer"),
+    "match": ("propagate.commands.match", "match"),
     "batch": ("propagate.commands.batch", "batch"),
     "extract": ("propagate.commands.extract", "extract"),
     "review": ("propagate.commands.review", "review"),

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812, the field's usual name
 from propagate.errors import InputError
 from propagate.geometry import map_points
 from propagate.matching.everywhere import cells, centred
+from propagate.matching.sampling import vectors_at, window_centre
 from propagate.matching.transfer import MatchingSettings, Trust
 from propagate.types import FeatureMap, Keypoints, PointName, Size
 
@@ -61,7 +62,7 @@ def transfer_points(
     summed = sum((source.vectors for source in looked_at), start=torch.zeros(1))
     vectors = F.normalize(summed, dim=1)
     places, similarity = _find(vectors, target, settings)
-    found = _vectors_at(target, places)
+    found = vectors_at(target, places)
     cycle = np.max([source.returns(found, settings) for source in looked_at], axis=0)
     shown = np.any([source.shown for source in looked_at], axis=0)
     trust = tuple(
@@ -96,7 +97,7 @@ class _Source:
             if name in rows:
                 self._places[number] = cells_xy[rows[name]]
         self._extent = _extent(self._places[self.shown], features.grid)
-        vectors = _vectors_at(features, self._places)
+        vectors = vectors_at(features, self._places)
         self.vectors: Float32[Tensor, "k c"] = vectors * torch.from_numpy(self.shown)[:, None].to(
             vectors.device
         )
@@ -116,34 +117,13 @@ def _extent(places: Float64[np.ndarray, "k 2"], grid: Size) -> float:
     return float(max(spread, _LEAST_EXTENT * max(grid)))
 
 
-def _vectors_at(features: FeatureMap, places: Float64[np.ndarray, "k 2"]) -> Float32[Tensor, "k c"]:
-    """Unit vectors at places in cells, bilinear between the centres of cells."""
-    data = features.data
-    size = np.array([features.grid.width, features.grid.height])
-    where = torch.from_numpy(2 * places / size - 1).to(data)[None, None]
-    read = F.grid_sample(data[None], where, padding_mode="border", align_corners=False)
-    return F.normalize(read[0, :, 0].T, dim=1)
-
-
 def _find(
     vectors: Float32[Tensor, "k c"], features: FeatureMap, settings: MatchingSettings
 ) -> tuple[Float64[np.ndarray, "k 2"], Float64[np.ndarray, " k"]]:
     """Most similar place (x, y) of each vector, in cells, and the highest cosine."""
     cosines = (vectors @ cells(features).T).reshape(-1, *features.grid)
     maps = cosines.double().cpu().numpy()
-    places = [_centre(map_, settings) for map_ in maps]
+    places = [
+        window_centre(map_, temperature=settings.temperature, reach=settings.reach) for map_ in maps
+    ]
     return np.array(places).reshape(-1, 2), maps.max((1, 2), initial=-1.0)
-
-
-def _centre(
-    cosine: Float64[np.ndarray, "gh gw"], settings: MatchingSettings
-) -> Float64[np.ndarray, " 2"]:
-    """Mean place (x, y) of the cells around the best one, weighted by exp(cosine / temperature)."""
-    row, column = divmod(int(cosine.argmax()), cosine.shape[1])
-    top, left = max(row - settings.reach, 0), max(column - settings.reach, 0)
-    around = cosine[top : row + settings.reach + 1, left : column + settings.reach + 1]
-    weights = np.exp((around - around.max()) / settings.temperature)
-    weights /= weights.sum()
-    x = weights.sum(0) @ (np.arange(left, left + around.shape[1]) + 0.5)
-    y = weights.sum(1) @ (np.arange(top, top + around.shape[0]) + 0.5)
-    return np.array([x, y])

@@ -140,6 +140,18 @@ class RecordFolder(ABC):
             )
 
 
+class ReplaceableFolder(RecordFolder):
+    """A folder whose job is short and starts over instead of going on."""
+
+    def _check_replaceable(self, mode: Mode) -> None:
+        if self.record_path.exists() and mode != "overwrite":
+            raise OutputError(
+                f"{self.path} already holds a {self.job}; replace it with --overwrite, or choose "
+                "another folder."
+            )
+        super()._check_replaceable(mode)
+
+
 def read_record(path: Path, job: str) -> dict[str, Any]:
     """The record of a job, as `write_record` wrote it.
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from propagate.errors import OutputError
 from propagate.labels.keypoint_files import write_keypoints
 from propagate.labels.keypoint_formats.base import AnnotatedFrame, Edge, KeypointFile
 from propagate.labels.mask_files import write_mask
@@ -18,7 +17,7 @@ from propagate.output.atomic import atomic_path, make_folder, remove_leftovers
 from propagate.output.contact_sheet import contact_sheet
 from propagate.output.keypoint_overlay import draw_keypoints
 from propagate.output.overlay import draw_overlay
-from propagate.output.record_folder import Mode, RecordFolder
+from propagate.output.record_folder import Mode, ReplaceableFolder
 from propagate.output.run_folder import RunFolder
 from propagate.types import Frame, Keypoints, Masks
 
@@ -55,19 +54,7 @@ class LabelledPicture:
         return draw_overlay(self.rgb, self.labels.ids, palette=self.palette)
 
 
-class _Replaceable(RecordFolder):
-    """A folder whose job is short and starts over instead of going on."""
-
-    def _check_replaceable(self, mode: Mode) -> None:
-        if self.record_path.exists() and mode != "overwrite":
-            raise OutputError(
-                f"{self.path} already holds a {self.job}; replace it with --overwrite, or choose "
-                "another folder."
-            )
-        super()._check_replaceable(mode)
-
-
-class _RunAround(_Replaceable, RunFolder):
+class _RunAround(ReplaceableFolder, RunFolder):
     """The folder of the run, which may have a transfer in it."""
 
     def _check_replaceable(self, mode: Mode) -> None:
@@ -75,7 +62,7 @@ class _RunAround(_Replaceable, RunFolder):
             super()._check_replaceable(mode)
 
 
-class TransferFolder(_Replaceable):
+class TransferFolder(ReplaceableFolder):
     """Paths and the record (`transfer.json`) of a transfer.
 
     Args:

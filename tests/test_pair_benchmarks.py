@@ -1,0 +1,375 @@
+"""`propagate eval` on data sets of pairs, in small made-up trees of the official layouts."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from propagate.benchmarks import cub, hpatches, pf_pascal, pf_willow, spair
+from propagate.benchmarks.pairs import EvalFolder, KeypointPair, PckProtocol, evaluate_pairs
+from propagate.errors import InputError, LabelError
+from propagate.matching.semantic import PUBLISHED
+from propagate.progress import no_progress
+from propagate.types import FeatureMap, Frame, Size
+from tests.test_run import call
+
+ASSETS = Path(__file__).resolve().parent.parent / "examples/assets"
+FAST = ("--short-side", 128)
+# Pixel indices, as the data sets write them; the second image shows everything 16 further right.
+POINTS = [(50 + 20 * i, 40 + 10 * i) for i in range(10)]
+MOVED = [(x + 16, y) for x, y in POINTS]
+
+
+def write_images(first: Path, second: Path) -> None:
+    with Image.open(ASSETS / "coffee.jpg") as whole:
+        picture = whole.convert("RGB").resize((336, 224))
+    for path, left in ((first, 16), (second, 0)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.crop((left, 0, left + 320, 224)).save(path)
+
+
+def make_spair(root: Path) -> Path:
+    write_images(root / "JPEGImages/cup/a.jpg", root / "JPEGImages/cup/b.jpg")
+    folder = root / "PairAnnotation/test"
+    folder.mkdir(parents=True)
+    for number, names in enumerate((("a", "b"), ("b", "a"))):
+        points = (POINTS, MOVED) if number == 0 else (MOVED, POINTS)
+        content = {
+            "category": "cup",
+            **{
+                f"{side}_{key}": value
+                for side, name, xy in zip(("src", "trg"), names, points, strict=True)
+                for key, value in (
+                    ("imname", f"{name}.jpg"),
+                    ("kps", xy),
+                    ("bndbox", [40, 20, 260 if name == "a" else 280, 200]),
+                )
+            },
+        }
+        (folder / f"{number:06d}-{'-'.join(names)}:cup.json").write_text(json.dumps(content))
+    return root
+
+
+def make_pf_pascal(root: Path) -> Path:
+    write_images(root / "JPEGImages/a.jpg", root / "JPEGImages/b.jpg")
+    numbers = [";".join(str(xy[axis]) for xy in at) for at in (POINTS, MOVED) for axis in (0, 1)]
+    names = (f"PF-dataset-PASCAL/JPEGImages/{name}.jpg" for name in "ab")
+    (root / "test_pairs_pf_pascal.csv").write_text(
+        "source_image,target_image,class,XA,YA,XB,YB\n" + ",".join([*names, "5", *numbers]) + "\n"
+    )
+    return root
+
+
+def make_pf_willow(root: Path) -> Path:
+    write_images(root / "car(G)/a.png", root / "car(G)/b.png")
+    numbers = [str(xy[axis]) for at in (POINTS, MOVED) for axis in (0, 1) for xy in at]
+    names = ("PF-dataset/car(G)/a.png", "PF-dataset/car(G)/b.png")
+    (root / "test_pairs_pf.csv").write_text("head\n" + ",".join([*names, *numbers]) + "\n")
+    return root
+
+
+def make_cub(root: Path) -> Path:
+    folder = "001.Black_footed_Albatross"
+    write_images(root / f"images/{folder}/a.jpg", root / f"images/{folder}/b.jpg")
+    write_images(root / f"images/{folder}/c.jpg", root / f"images/{folder}/d.jpg")
+    (root / "parts").mkdir()
+    lines: dict[str, list[str]] = {
+        "images.txt": [f"{i} {folder}/{name}.jpg" for i, name in enumerate("abcd", start=1)],
+        "bounding_boxes.txt": [f"{i} 40.0 20.0 220.0 180.0" for i in range(1, 5)],
+        "train_test_split.txt": ["1 0", "2 0", "3 1", "4 1"],
+        "parts/part_locs.txt": [
+            f"{i} {part} {x}.0 {y}.0 {int(not (i == 1 and part == 3))}"
+            for i, at in ((1, POINTS), (2, MOVED), (3, POINTS), (4, MOVED))
+            for part, (x, y) in enumerate(at)
+        ],
+    }
+    for name, text in lines.items():
+        (root / name).write_text("\n".join(text) + "\n")
+    return root
+
+
+def make_hpatches(root: Path) -> Path:
+    folder = root / "v_cup"
+    for i in range(1, 7):
+        first = folder / "1.ppm"
+        write_images(first, folder / f"{i}.ppm" if i > 1 else root / "scrap.ppm")
+        if i > 1:
+            (folder / f"H_1_{i}").write_text("1 0 16\n0 1 0\n0 0 1\n")
+    (root / "i_dc").mkdir()
+    return root
+
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "spair": make_spair,
+    "pf-pascal": make_pf_pascal,
+    "pf-willow": make_pf_willow,
+    "cub": make_cub,
+}
+FINDERS: dict[str, Callable[[Path], list[KeypointPair]]] = {
+    "spair": spair.find_pairs,
+    "pf-pascal": pf_pascal.find_pairs,
+    "pf-willow": pf_willow.find_pairs,
+    "cub": cub.find_pairs,
+}
+
+
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_pairs_are_read(tmp_path: Path, name: str) -> None:
+    pair = FINDERS[name](MAKERS[name](tmp_path))[0]
+    points = np.array(POINTS, dtype=np.float64) + 0.5
+    if name == "cub":  # one part is hidden in the first image
+        points = np.delete(points, 3, axis=0)
+    np.testing.assert_array_equal(pair.source_xy, points)
+    np.testing.assert_array_equal(pair.target_xy, points + np.array([16, 0]))
+    categories = {
+        "spair": "cup",
+        "pf-pascal": "bottle",
+        "pf-willow": "car(G)",
+        "cub": "001.Black_footed_Albatross",
+    }
+    assert pair.category == categories[name]
+    assert pair.side("image") == 320
+    assert pair.side("target-keypoints") == 180
+    if name == "spair":
+        assert (pair.side("target-box"), pair.side("source-box")) == (240, 220)
+    if name.startswith("pf"):
+        with pytest.raises(InputError, match="has no box, so --normaliser target-box can't be"):
+            pair.side("target-box")
+
+
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_a_shifted_image_scores_above_the_floor(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    root, out = MAKERS[name](tmp_path / "data"), tmp_path / "out"
+    arguments = ("eval", name, "--root", root, "-o", out, "--alpha", 0.05, "--alpha", 0.04, *FAST)
+    code, printed, err = call(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert "same place copied" in printed.splitlines()[-1]
+    record = json.loads((out / "summary.json").read_text())
+    scores = record["scores"]
+    assert record["status"] == "complete"
+    assert record["protocol"]["alphas"] == [0.05, 0.04]
+    assert scores["pck@0.05"]["overall"]["per_image"] > 0.5
+    # The copy is 16 pixels off: exactly alpha 0.05 of the image, which counts.
+    if record["protocol"]["normaliser"] == "image":
+        assert scores["copy@0.05"]["overall"]["per_point"] == 1
+    assert scores["copy@0.04"]["overall"]["per_point"] == 0
+    rows = list(csv.DictReader((out / "pairs.csv").read_text().splitlines()))
+    assert len(rows) == scores["pck@0.05"]["overall"]["pairs"]
+    # Scoring again with another protocol predicts nothing anew.
+    before = (out / "predictions.jsonl").read_bytes()
+    code, _, _ = call(capsys, *arguments, "--normaliser", "image", "--strict")
+    again = json.loads((out / "summary.json").read_text())
+    assert code == 0
+    assert (out / "predictions.jsonl").read_bytes() == before
+    assert again["scores"]["copy@0.05"]["overall"]["per_point"] == 0
+
+
+def test_an_evaluation_goes_on_where_it_was_cut(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root, out = make_spair(tmp_path / "data"), tmp_path / "out"
+    arguments = ("eval", "spair", "--root", root, "-o", out, *FAST)
+    assert call(capsys, *arguments)[0] == 0
+    whole = (out / "predictions.jsonl").read_text()
+    first, second = whole.splitlines()
+    marked = {**json.loads(first), "kept": True}
+    (out / "predictions.jsonl").write_text(json.dumps(marked) + "\n" + second[:20])
+    assert call(capsys, *arguments)[0] == 0
+    lines = (out / "predictions.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == marked
+    assert lines[1] == second
+    code, _, err = call(capsys, *arguments, "--centred")
+    assert code == 1
+    assert (
+        "can't be resumed with other settings (settings.centred was False and is now True)" in err
+    )
+    assert call(capsys, *arguments, "--centred", "--overwrite")[0] == 0
+
+
+def test_a_foreign_folder_is_left_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    root = make_spair(tmp_path / "data")
+    code, _, err = call(capsys, "eval", "spair", "--root", root, "-o", root, *FAST)
+    assert code == 1
+    assert "is not empty and holds no evaluation" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "message"),
+    [
+        ("spair", "JPEGImages/cup/b.jpg", "get it from https://cvlab.postech.ac.kr"),
+        ("pf-pascal", "test_pairs_pf_pascal.csv", "nor is there test_pairs.csv"),
+        ("pf-pascal", "JPEGImages/b.jpg", "get it from https://www.di.ens.fr/willow"),
+        ("pf-willow", "test_pairs_pf.csv", "the list of pairs from https://www.di.ens.fr"),
+        ("cub", "parts/part_locs.txt", "get it from https://data.caltech.edu"),
+        ("cub", "images/001.Black_footed_Albatross/b.jpg", "is missing"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, name: str, missing: str, message: str) -> None:
+    root = MAKERS[name](tmp_path)
+    (root / missing).unlink()
+    with pytest.raises(InputError) as raised:
+        FINDERS[name](root)
+    assert Path(missing).name in str(raised.value)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_an_empty_folder_is_no_data_set(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    arguments = ("eval", name, "--root", tmp_path / "none", "-o", tmp_path / "out")
+    code, _, err = call(capsys, *arguments)
+    assert code == 1
+    assert "https://" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_in_files_stay_in_the_data_set(tmp_path: Path) -> None:
+    root = make_spair(tmp_path / "s")
+    path = next((root / "PairAnnotation/test").iterdir())
+    path.write_text(path.read_text().replace("a.jpg", "../cup/a.jpg"))
+    with pytest.raises(LabelError, match="not a file name"):
+        spair.find_pairs(root)
+    root = make_pf_willow(tmp_path / "w")
+    table = root / "test_pairs_pf.csv"
+    table.write_text(table.read_text().replace("car(G)/a.png", "../car(G)/a.png"))
+    with pytest.raises(InputError, match="leads out of the folder"):
+        pf_willow.find_pairs(root)
+
+
+def test_damaged_tables_name_the_pair(tmp_path: Path) -> None:
+    table = make_pf_willow(tmp_path / "w") / "test_pairs_pf.csv"
+    table.write_text(table.read_text().replace(",50,", ",x,"))
+    with pytest.raises(LabelError, match="pair 0 has a place that is no number"):
+        pf_willow.find_pairs(tmp_path / "w")
+    table = make_pf_pascal(tmp_path / "p") / "test_pairs_pf_pascal.csv"
+    table.write_text(table.read_text().replace("50;", "", 1))
+    with pytest.raises(LabelError, match="not as many places"):
+        pf_pascal.find_pairs(tmp_path / "p")
+
+
+def test_cub_pairs_of_a_list(tmp_path: Path) -> None:
+    root = make_cub(tmp_path / "data")
+    given = tmp_path / "pairs.txt"
+    given.write_text("3 4\n1 4\n")
+    assert [pair.name for pair in cub.find_pairs(root)] == ["1-2"]
+    assert [pair.name for pair in cub.find_pairs(root, given)] == ["3-4", "1-4"]
+    given.write_text("3 9\n")
+    with pytest.raises(LabelError, match="line 1"):
+        cub.find_pairs(root, given)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"normaliser": "mask"}, "normaliser is 'mask'"), ({"alphas": (0.0,)}, "alphas are")],
+)
+def test_protocol_is_checked(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PckProtocol(**values)
+
+
+def test_unknown_category(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    root = make_spair(tmp_path / "data")
+    arguments = ("eval", "spair", "--root", root, "-o", tmp_path / "out", "--category", "cat")
+    code, _, err = call(capsys, *arguments)
+    assert (code, "There is no category 'cat'; there are cup." in err) == (1, True)
+
+
+def test_hpatches(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    root, out = make_hpatches(tmp_path / "data"), tmp_path / "out"
+    arguments = ("eval", "hpatches", "--root", root, "-o", out, "--count", 200, *FAST)
+    code, printed, err = call(capsys, *arguments, "--estimator", "ransac")
+    assert (code, err) == (0, "")
+    assert "viewpoint     sift" in printed
+    record = json.loads((out / "summary.json").read_text())
+    assert record["scores"]["sift"]["all"] == record["scores"]["sift"]["viewpoint"]
+    assert record["scores"]["sift"]["all"]["accuracy"]["1.0"] == 1
+    assert record["scores"]["features"]["all"]["accuracy"]["5.0"] == 1
+    rows = list(csv.DictReader((out / "pairs.csv").read_text().splitlines()))
+    assert [row["pair"] for row in rows] == [f"v_cup-1-{i}" for i in range(2, 7)]
+
+
+def test_hpatches_leaves_out_what_d2_net_does(tmp_path: Path) -> None:
+    root = make_hpatches(tmp_path)
+    assert [scene.name for scene in hpatches.find_scenes(root)] == ["v_cup"]
+    with pytest.raises(InputError, match=r"i_dc/1\.ppm is missing, so this is no complete"):
+        hpatches.find_scenes(root, every=True)
+    with pytest.raises(InputError, match="no scene 'v_mug'"):
+        hpatches.find_scenes(root, ["v_mug"])
+    (root / "v_cup/H_1_3").write_text("1 0 x")
+    with pytest.raises(LabelError, match="3 x 3 numbers"):
+        hpatches.find_scenes(root)
+
+
+def test_keypoints_of_files(tmp_path: Path) -> None:
+    scene = hpatches.find_scenes(make_hpatches(tmp_path))[0]
+    source = hpatches.KeypointSource(folder=tmp_path / "kp")
+    with pytest.raises(InputError, match=r"v_cup-1\.kp is missing"):
+        source.of(scene, 0)
+    (tmp_path / "kp").mkdir()
+    (tmp_path / "kp/v_cup-1.kp").write_text("20.0 7.5\n3 4\n20.0 7.5\n")
+    assert source.of(scene, 0).tolist() == [[3.5, 4.5], [20.5, 8.0]]
+    (tmp_path / "kp/v_cup-1.kp").write_text("20.0\n")
+    with pytest.raises(LabelError, match="x and y a line"):
+        source.of(scene, 0)
+
+
+def test_spair_pairs_at_hand(
+    capsys: pytest.CaptureFixture[str], shared_dir: Path, tmp_path: Path
+) -> None:
+    root = shared_dir / "data/SPair-71k"
+    arguments = ("eval", "spair", "--root", root, "-o", tmp_path / "out", "--category", "dog")
+    code, out, _ = call(capsys, *arguments, "--json")
+    assert code == 0
+    score = json.loads(out)["scores"]["pck@0.1"]["overall"]
+    assert (score["pairs"], score["points"]) == (1, 9)
+    assert score["per_point"] > 0.3
+
+
+class StoredMaps:
+    """An extractor whose maps are the oracle's, by the name of the image."""
+
+    identity = "stored"
+    batch_size = 1
+
+    def __init__(self, path: Path) -> None:
+        self._maps = np.load(path)
+
+    def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
+        return [
+            FeatureMap(
+                torch.from_numpy(self._maps[Path(f.source).name.split(" ")[0]]),
+                f.size,
+                Size(224, 336),
+            )
+            for f in frames
+        ]
+
+
+def test_the_whole_protocol_equals_the_published_code(shared_dir: Path, tmp_path: Path) -> None:
+    oracle = shared_dir / "oracles/spair-pck"
+    record = evaluate_pairs(
+        spair.find_pairs(shared_dir / "data/SPair-71k"),
+        StoredMaps(oracle / "expected_features.npz"),
+        EvalFolder(tmp_path / "out", {}, overwrite=False),
+        settings=PUBLISHED,
+        protocol=PckProtocol(),
+        progress=no_progress,
+    )
+    expected = json.loads((oracle / "expected_spair.json").read_text())
+    found = record["scores"]["pck@0.1"]
+    assert found["overall"]["per_image"] == pytest.approx(expected["per_image"], abs=1e-15)
+    assert found["overall"]["per_point"] == pytest.approx(expected["per_point"], abs=1e-15)
+    for pair in expected["pairs"]:
+        category = found["categories"][pair["category"]]
+        assert category["per_image"] == pytest.approx(pair["pck_per_image"], abs=1e-15)

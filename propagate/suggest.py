@@ -68,7 +68,9 @@ class Suggestion:
     why: str
 
 
-def suggest_frames(request: SuggestRequest, *, progress: Progress[Any] = no_progress) -> list[Suggestion]:
+def suggest_frames(
+    request: SuggestRequest, *, progress: Progress[Any] = no_progress
+) -> list[Suggestion]:
     """Frames of a run, or of any tool's labels, that are worth annotating next, best first.
 
     Where labels have a confidence the expected error follows from it; else from what looks odd in

@@ -124,7 +124,7 @@ def test_values_have_the_type_of_their_setting(
     [
         (
             ["speed=1"],
-            r"no knob 'speed' to sweep; choose from model, t, up_ft_index, .*precision\.",
+            r"no knob 'speed' to sweep; choose from model, t, up_ft_index, .*direction\.",
         ),
         (["device=cpu,cuda"], "no knob 'device' to sweep"),
         (["offline=true"], "no knob 'offline' to sweep"),
@@ -480,7 +480,7 @@ def test_values_can_be_added(capsys: pytest.CaptureFixture[str], davis: Path, co
             ("--sequence", "disc", "--over", "topk=1,5", "--year", "2016"),
             "(data.name was 'DAVIS-2017 train' and is now 'DAVIS-2016 train')",
         ),
-        (("--sequence", "disc", "--over", "topk=1", "--preset", "dino"), "; and 2 more)"),
+        (("--sequence", "disc", "--over", "topk=1", "--preset", "dino"), "; and 3 more)"),
     ],
 )
 def test_resume_refuses_another_sweep(

@@ -122,15 +122,28 @@ def score_sequence(sequence: Sequence, predictions: Iterable[np.ndarray]) -> lis
     Raises:
         ClipError: there are not as many as true masks.
     """
-    kept = iter(predictions)
-    truth = sequence.true_masks()
-    scores = score_masks(sequence.name, truth, kept)
-    if scores is None or next(kept, None) is not None:
-        raise ClipError(
-            f"{sequence.images} and {sequence.annotations} don't have as many frames as masks; a "
-            "complete sequence has as many of both."
-        )
+    count = 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal count
+        for ids in predictions:
+            count += 1
+            yield ids
+
+    kept = counted()
+    scores = score_masks(sequence.name, sequence.true_masks(), kept)
+    for _ in kept:
+        pass  # only to be counted
+    if scores is None or count != len(sequence.mask_paths):
+        raise _uneven(sequence, count)
     return scores
+
+
+def _uneven(sequence: Sequence, frames: int) -> ClipError:
+    return ClipError(
+        f"{sequence.images} has {frames} frames and {sequence.annotations} "
+        f"{len(sequence.mask_paths)} masks; a complete sequence has as many of both."
+    )
 
 
 class DavisBenchmark(Benchmark):
@@ -199,10 +212,7 @@ class DavisBenchmark(Benchmark):
         names = [path.name for path in sequence.mask_paths]
         predictions = [*sorted(folder.glob("*.png"))]
         if len(predictions) != len(names):
-            raise ClipError(
-                f"{sequence.images} has {len(predictions)} frames and {sequence.annotations} "
-                f"{len(names)} masks; a complete sequence has as many of both."
-            )
+            raise _uneven(sequence, len(predictions))
         objects = score_sequence(sequence, read_predictions(folder, names))
         rows = tuple(Row(unit, str(one.object_id), one.metrics) for one in objects)
         return UnitScore(unit, rows, data=objects)

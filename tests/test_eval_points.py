@@ -42,7 +42,10 @@ def scores(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, 
     return json.loads(out)["scores"]
 
 
-def test_jhmdb(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_jhmdb(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("propagate.benchmarks.jhmdb.PUBLISHED_CLIPS", 1)
     pictures(tmp_path / "Rename_Images/catch/clip", ".png")
     joints = tmp_path / "joint_positions/catch/clip/joint_positions.mat"
     joints.parent.mkdir(parents=True)

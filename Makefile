@@ -37,6 +37,7 @@ bench: $(VENV)/.ready ## Measure speed and memory against the reference algorith
 	$(BIN)/python -m benchmarks.affinity
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.extraction
+	test -z "$(DAVIS)" || $(BIN)/python -m benchmarks.metrics --annotations $(DAVIS)/Annotations/480p
 
 clean:
 	rm -rf $(VENV) demo site dist build

@@ -130,7 +130,7 @@ def vote(
 
     Args:
         query: unit-norm features of the frame to label, same dtype and grid as the keys. In
-            float32 the result is exact, ties included; in bfloat16 or float16 the neighbours are
+            float32 the result is exact, ties as set; in bfloat16 or float16 the neighbours are
             ranked in that precision and the best of them scored again with float32 sums.
         context: at least one frame; all with the same grid and number of labels.
         settings: window, top-k and temperature.
@@ -187,10 +187,11 @@ def _vote_exact(
     cells: Int[Tensor, " m"],
     settings: PropagationSettings,
 ) -> tuple[Float32[Tensor, "q k"], Float32[Tensor, " q"]]:
-    """Means over the top-k columns per row; all columns that tie with the k-th one vote."""
+    """Means over the top-k columns per row; those that tie with the k-th vote too if they may."""
     k = settings.topk
     best, columns = similarity.topk(min(k + 1, similarity.shape[1]), dim=1)
-    if best.shape[1] <= k:
+    if best.shape[1] <= k or not settings.ties:
+        best, columns = best[:, :k], columns[:, :k]
         return _means(best, table[cells[columns]], settings.temperature)
     labels, cosine = _means(best[:, :k], table[cells[columns[:, :k]]], settings.temperature)
     tied = (best[:, k] == best[:, k - 1]) & best[:, k].isfinite()
@@ -299,10 +300,10 @@ def _outside_relative(
         for offset, side, window in (rows, columns)
     )
     dy, dx = dy[:, None, :, None], dx[None, :, None, :]
-    inside = (
-        (dy.abs() <= radius) & (dx.abs() <= radius)
-        if shape == "square"
-        else dy.square() + dx.square() <= radius**2
-    )
+    squares = dy.square() + dx.square()
+    if shape == "square":
+        inside = (dy.abs() <= radius) & (dx.abs() <= radius)
+    else:
+        inside = squares <= radius**2 if shape == "circle" else squares < radius**2
     mask = torch.zeros(inside.shape, dtype=dtype).masked_fill_(~inside, -torch.inf)
     return mask.flatten(2).flatten(0, 1).to(device)

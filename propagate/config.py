@@ -7,10 +7,11 @@ from typing import Any, Literal, get_args
 
 from propagate.errors import InputError
 
-WindowShape = Literal["square", "circle"]
+WindowShape = Literal["square", "circle", "open-circle"]
 MaskEncoding = Literal["area", "nearest"]
 MaskDecoding = Literal["bilinear", "dift"]
-KeypointDecoding = Literal["soft-argmax", "weighted"]
+KeypointEncoding = Literal["gaussian", "crw"]
+KeypointDecoding = Literal["soft-argmax", "weighted", "crw"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 LatentMode = Literal["sample", "mean"]
 Facet = Literal["token", "query", "key", "value"]
@@ -34,11 +35,16 @@ class PropagationSettings:
         n_last_frames: how many of the latest frames are in the context beside the references.
         radius: half side (square) or radius (circle) of the search window in grid cells; 0 means
             no limit.
-        window: shape of the search window.
+        window: shape of the search window; "open-circle" is "circle" without the cells that are
+            exactly at the radius, as CRW has it.
         limit_references: whether the window also limits the pinned reference frames, as DINO and
             DIFT have it. Without the limit an object is found again after it was hidden or jumped.
         topk: how many of the most similar cells, over all context frames together, vote.
-            Cells that tie with the k-th all vote.
+            Cells that tie with the k-th vote too if `ties` is set.
+        ties: whether all cells that tie with the k-th vote, as DIFT has it, or exactly k, as CRW.
+            In 16-bit precision it is exactly k.
+        repeat_first: whether copies of the first reference stand in for latest frames that are not
+            there yet, as CRW has it.
         temperature: a cell votes with weight exp(cosine / temperature).
         cut_below: the latest frames stop voting, and the references alone go on, at a frame whose
             `continuity` with the frame before is less than this; 0 turns it off.
@@ -49,6 +55,8 @@ class PropagationSettings:
     window: WindowShape = "square"
     limit_references: bool = False
     topk: int = 5
+    ties: bool = True
+    repeat_first: bool = False
     temperature: float = 0.1
     cut_below: float = 0.0
 
@@ -70,8 +78,10 @@ class KeypointSettings:
     Args:
         sigma: of the Gaussian that a point is on the grid, in cells. CRW takes 0.5; 1 did better
             on BADJA.
+        encoding: "gaussian" is centred on the exact place; "crw" on a whole cell, as CRW draws it.
         decoding: "soft-argmax" is the centre of mass of the scores around the highest one;
-            "weighted" that of the `cells` highest scores wherever they are, as CRW does.
+            "weighted" that of the `cells` highest scores wherever they are, as CRW does; "crw"
+            is the same for points encoded by "crw", whose cells count half a cell lower.
         reach: cells to each side that "soft-argmax" looks at.
         cells: how many cells "weighted" takes.
         visible_from: the least confidence of a point that counts as visible, 0 to 1; on BADJA
@@ -79,6 +89,7 @@ class KeypointSettings:
     """
 
     sigma: float = 1.0
+    encoding: KeypointEncoding = "gaussian"
     decoding: KeypointDecoding = "soft-argmax"
     reach: int = 3
     cells: int = 3
@@ -92,7 +103,13 @@ class KeypointSettings:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be {least} or more.")
         if not 0 <= self.visible_from <= 1:
             raise InputError(f"visible_from is {self.visible_from}; it must be from 0 to 1.")
+        _check_choice("keypoint encoding", self.encoding, get_args(KeypointEncoding))
         _check_choice("keypoint decoding", self.decoding, get_args(KeypointDecoding))
+        if (self.encoding == "crw") != (self.decoding == "crw"):
+            raise InputError(
+                f"The keypoint encoding {self.encoding!r} and decoding {self.decoding!r} don't "
+                "fit; crw goes with crw only."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +287,24 @@ PRESETS = {
             propagation=PropagationSettings(
                 n_last_frames=15, topk=10, temperature=0.05, cut_below=_CUT_BELOW
             )
+        ),
+    ),
+    "crw": Preset(
+        summary="exact propagation of CRW on JHMDB (320x320, points on whole cells)",
+        model=EMBEDDED_MODEL,
+        options=ModelOptions(input_size=(320, 320), dtype="fp32"),
+        video=VideoSettings(
+            propagation=PropagationSettings(
+                n_last_frames=20,
+                radius=12,
+                window="open-circle",
+                topk=10,
+                ties=False,
+                repeat_first=True,
+                temperature=0.05,
+            ),
+            keypoints=KeypointSettings(sigma=0.5, encoding="crw", decoding="crw"),
+            precision="fp32",
         ),
     ),
     "dift-adm": Preset(

@@ -151,8 +151,11 @@ class VideoPropagator(Generic[L]):
     def checkpoint(self) -> Progressed:
         """What must be saved now to continue after the latest result."""
         context = self._pass.context if self._pass else ()
+        pinned = {entry.index for entry in context if entry.pinned}
+        # Copies of a reference (`repeat_first`) come again with it.
+        kept = [entry for entry in context if entry.pinned or entry.index not in pinned]
         return Progressed(
-            self._done, [SavedLabels(entry.index, entry.labels, entry.pinned) for entry in context]
+            self._done, [SavedLabels(entry.index, entry.labels, entry.pinned) for entry in kept]
         )
 
     def _forward(self, maps: MapStore | None) -> Iterator[FrameResult[L]]:

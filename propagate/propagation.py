@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,14 +41,23 @@ class ContextEntry:
 
 
 class ContextWindow:
-    """The pinned reference frames and the `n_last_frames` latest results, references first."""
+    """The pinned reference frames and the `n_last_frames` latest results, references first.
 
-    def __init__(self, n_last_frames: int) -> None:
+    Args:
+        n_last_frames: how many results.
+        repeat_first: whether copies of the first reference stand in for results to come.
+    """
+
+    def __init__(self, n_last_frames: int, *, repeat_first: bool = False) -> None:
         self._pinned: list[ContextEntry] = []
         self._recent: deque[ContextEntry] = deque(maxlen=n_last_frames)
+        self._repeat_first = repeat_first
 
     def add(self, entry: ContextEntry) -> None:
         """Take a frame in; the oldest unpinned one leaves when the window is full."""
+        if entry.pinned and self._repeat_first and not self._pinned:
+            stand_in = replace(entry, pinned=False)
+            self._recent.extend([stand_in] * (self._recent.maxlen or 0))
         (self._pinned if entry.pinned else self._recent).append(entry)
 
     def forget(self) -> None:
@@ -82,7 +91,7 @@ class Propagator:
     ) -> None:
         self._settings = settings
         self._dtype = dtype
-        self._context = ContextWindow(settings.n_last_frames)
+        self._context = ContextWindow(settings.n_last_frames, repeat_first=settings.repeat_first)
         self._ids: tuple[int, ...] = ()
         self._next_index = 0
 

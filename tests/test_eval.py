@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,38 +35,111 @@ def davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_davis_2017(capsys: pytest.CaptureFixture[str], davis: Path, tmp_path: Path) -> None:
-    arguments = ("eval", "davis", "--root", davis, "--split", "train", "-o", tmp_path)
+    arguments = ("eval", "davis2017", "--root", davis, "--split", "train", "-o", tmp_path)
     code, out, err = call(capsys, *arguments)
     assert (code, err) == (0, "")
-    record = json.loads((tmp_path / "scores.json").read_text())
-    assert [(o["sequence"], o["object_id"]) for o in record["objects"]] == [
-        ("disc", 1),
-        ("disc", 2),
-        ("back", 1),
-        ("back", 2),
+    record = json.loads((tmp_path / "summary.json").read_text())
+    assert [(row["unit"], row["item"]) for row in record["rows"]] == [
+        ("disc", "1"),
+        ("disc", "2"),
+        ("back", "1"),
+        ("back", "2"),
     ]
-    assert record["mean"]["j"] > 80
-    assert record["mean"]["jf"] > record["mean"]["copy_jf"]
-    moving = [o for o in record["objects"] if o["object_id"] == 1]
-    assert all(o["floor"] < o["jaccard"][0] for o in moving)
-    assert len(list((tmp_path / "disc").glob("*.png"))) == 6
-    assert "mean" in out.splitlines()[-1]
-    code, _, err = call(capsys, *arguments)
+    assert record["scores"]["J"] > 80
+    assert record["scores"]["J&F"] > record["scores"]["copy J&F"]
+    assert all(row["copy J&F"] < row["J"] for row in record["rows"] if row["item"] == "1")
+    assert record["config"]["options"]["seed"] == 0
+    assert "boundary tolerance" in record["protocol"]
+    assert len(list((tmp_path / "predictions" / "disc").glob("*.png"))) == 6
+    assert any(line.startswith("all ") for line in out.splitlines())
+    assert (tmp_path / "table.md").read_text().count("| disc | ") == 2
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 5
+    for name in ("bars.png", "worst.png"):
+        assert cv2.imread(str(tmp_path / name)).shape[1] > 300
+    again_predicts_nothing(capsys, arguments, tmp_path)
+    code, _, err = call(capsys, *arguments, "--topk", "3")
     assert code == 1
-    assert "already holds scores; replace them with --overwrite" in err
+    assert "topk was 5 and is now 3" in err
+    assert "start over with --overwrite" in err
+
+
+def again_predicts_nothing(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], folder: Path
+) -> None:
+    """Whatever is complete is scored as it is, another model of the same name or not."""
+    spoiled = folder / "predictions/disc/00003.png"
+    Image.fromarray(np.zeros((96, 144), np.uint8)).save(spoiled)
+    before = json.loads((folder / "summary.json").read_text())["scores"]["J"]
+    code, _, err = call(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert json.loads((folder / "summary.json").read_text())["scores"]["J"] < before
+    shutil.rmtree(folder / "predictions" / "disc")
+    call(capsys, *arguments)
+    assert json.loads((folder / "summary.json").read_text())["scores"]["J"] == before
+
+
+def test_test_dev_is_packed_for_the_server(
+    capsys: pytest.CaptureFixture[str], davis: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "davis"
+    shutil.copytree(davis, root)
+    (root / "ImageSets/2017/test-dev.txt").write_text("disc\n")
+    for path in sorted((root / "Annotations/480p/disc").glob("*.png"))[1:]:
+        path.unlink()
+    arguments = ("eval", "davis2017", "--root", root, "--split", "test-dev")
+    code, _, err = call(capsys, *arguments)
+    assert code == 2
+    assert "name a folder for it with --output" in err
+    code, out, err = call(capsys, *arguments, "-o", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert "submission.zip" in out
+    with zipfile.ZipFile(tmp_path / "out/submission.zip") as archive:
+        assert archive.namelist() == [f"disc/{index:05d}.png" for index in range(6)]
+        with archive.open("disc/00005.png") as file, Image.open(file) as image:
+            assert image.mode == "P"
+
+
+def test_results_of_anybody(
+    capsys: pytest.CaptureFixture[str], davis: Path, tmp_path: Path
+) -> None:
+    truth = davis / "Annotations/480p"
+    shutil.copytree(truth / "disc", tmp_path / "disc")
+    code, out, err = call(capsys, "eval", "metrics", "--pred", tmp_path, "--gt", truth, "--json")
+    assert (code, err) == (0, "")
+    record = json.loads(out)
+    assert [item["object"] for item in record["objects"]] == [1, 2]
+    assert record["mean"]["J&F"] == 100
+    (tmp_path / "disc/00002.png").unlink()
+    code, _, err = call(capsys, "eval", "metrics", "--pred", tmp_path, "--gt", truth)
+    assert code == 1
+    assert "00002.png is missing" in err
+
+
+def test_the_official_evaluation(capsys: pytest.CaptureFixture[str], shared_dir: Path) -> None:
+    folder = shared_dir / "oracles" / "davis-metrics"
+    arguments = ("--pred", folder / "results", "--gt", folder / "dataset/Annotations/480p")
+    _, out, _ = call(capsys, "eval", "metrics", *arguments, "--json")
+    mean = json.loads(out)["mean"]
+    official = json.loads((folder / "expected_official.json").read_text())["global_results"]
+    for name in ("J&F", "J", "F"):
+        assert mean[name] == pytest.approx(100 * official[f"{name}-Mean"], abs=1e-10)
+    for name in ("J", "F"):
+        for kind in ("Recall", "Decay"):
+            found = mean[f"{name} {kind.lower()}"]
+            assert found == pytest.approx(100 * official[f"{name}-{kind}"], abs=1e-10)
 
 
 def test_davis_2016_has_one_object(capsys: pytest.CaptureFixture[str], davis: Path) -> None:
-    arguments = ("eval", "davis", "--root", davis, "--split", "train", "--year", "2016", "--json")
+    arguments = ("eval", "davis2016", "--root", davis, "--split", "train", "--json")
     _, out, _ = call(capsys, *arguments, "--sequence", "disc")
-    assert [o["object_id"] for o in json.loads(out)["objects"]] == [1]
+    assert [row["item"] for row in json.loads(out)["rows"]] == ["1"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--root", "nowhere"), "nowhere is no DAVIS 2017 root"),
-        (("--root", "{root}", "--split", "test"), "test.txt is missing; download"),
+        (("--root", "{root}", "--split", "test"), "test.txt is missing; fetch"),
         (("--root", "{root}", "--split", "train", "--sequence", "cat"), "'cat' is not in"),
     ],
 )
@@ -71,7 +147,7 @@ def test_missing_data(
     capsys: pytest.CaptureFixture[str], davis: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     filled = (argument.format(root=davis) for argument in arguments)
-    code, out, err = call(capsys, "eval", "davis", *filled)
+    code, out, err = call(capsys, "eval", "davis2017", *filled)
     assert (code, out) == (1, "")
     assert message in err
 
@@ -81,7 +157,7 @@ def test_incomplete_annotations(capsys: pytest.CaptureFixture[str], davis: Path)
     kept = last.read_bytes()
     last.unlink()
     try:
-        code, _, err = call(capsys, "eval", "davis", "--root", davis, "--split", "train")
+        code, _, err = call(capsys, "eval", "davis2017", "--root", davis, "--split", "train")
     finally:
         last.write_bytes(kept)
     assert code == 1

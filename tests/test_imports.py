@@ -20,7 +20,7 @@ HEAVY = ("torch", "diffusers", "transformers", "decord", "av", "cv2", "scipy", "
         "from propagate.commands.main import program;"
         "program(['run', '--help'], standalone_mode=False)",
         "from propagate.commands.main import program;"
-        "program(['eval', 'davis', '--help'], standalone_mode=False)",
+        "program(['eval', 'davis2017', '--help'], standalone_mode=False)",
         "from propagate.commands.main import program;"
         "program(['sweep', 'davis', '--help'], standalone_mode=False)",
         "from propagate.commands.main import program;"

@@ -186,3 +186,16 @@ def test_a_resumed_clip_goes_through_the_network_in_the_same_batches(stop: int) 
     assert len(resumed) == 10 - stop
     for one, other in zip(whole[stop:], resumed, strict=True):
         assert torch.equal(one, other)
+
+
+def test_the_first_frame_stands_in_for_frames_to_come() -> None:
+    settings = PropagationSettings(n_last_frames=3, repeat_first=True)
+    propagator = Propagator(settings)
+    size = Size(4, 4)
+    features = FeatureMap(torch.ones(2, 4, 4), size, size)
+    propagator.step(features, LabelField(torch.ones(1, 4, 4), (0,)))
+    for done in range(5):
+        kept = [(entry.index, entry.pinned) for entry in propagator.context]
+        latest = [(0, False)] * max(3 - done, 0) + [(i, False) for i in range(1, done + 1)][-3:]
+        assert kept == [(0, True), *latest]
+        propagator.step(features)

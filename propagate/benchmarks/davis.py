@@ -6,23 +6,36 @@ last frame left out of the scores, boundary tolerance 0.008 of the diagonal, mea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from propagate.benchmarks.base import Benchmark, Row, UnitScore, chosen, mean, need
+from propagate.benchmarks.mask_scores import (
+    PROTOCOL,
+    ObjectScore,
+    read_predictions,
+    score_masks,
+)
+from propagate.benchmarks.pictures import compared_masks
 from propagate.config import Preset
 from propagate.errors import ClipError, InputError
 from propagate.features.base import FeatureExtractor
 from propagate.labels.mask_files import read_mask, write_mask
-from propagate.metrics.sequence import SequenceScorer, SequenceScores
-from propagate.metrics.statistics import statistics
-from propagate.output.atomic import atomic_path
-from propagate.pipeline import VideoPropagator
-from propagate.stopwatch import Stopwatch
+from propagate.pipeline import FrameResult, VideoPropagator
 from propagate.types import Masks
 from propagate.video import open_clip
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+WHERE = (
+    "fetch the 480p set of this year and split from davischallenge.org, and name the folder that "
+    "holds ImageSets, JPEGImages and Annotations"
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,7 @@ class Sequence:
     Args:
         name: of the sequence.
         images: folder of frames.
-        annotations: folder of true masks, a PNG per frame.
+        annotations: folder of true masks, a PNG per frame, or of the first alone.
         year: "2016" has one object, of id 255 in the files; "2017" has ids from 1, and 255 void.
     """
 
@@ -48,28 +61,13 @@ class Sequence:
 
     def true_masks(self) -> Iterator[np.ndarray]:
         """Ids of every frame: 0 and 1 for 2016; void as background, as the official code has it."""
-        for path in self.mask_paths:
-            ids = read_mask(path).ids
-            yield (
-                (ids > 0).astype(np.uint8) if self.year == "2016" else np.where(ids == 255, 0, ids)
-            )
+        return (true_ids(path, one_object=self.year == "2016") for path in self.mask_paths)
 
 
-@dataclass(frozen=True)
-class ObjectScore:
-    """Scores of one object: mean, recall and decay of J and F over the frames."""
-
-    sequence: str
-    object_id: int
-    jaccard: tuple[float, float, float]
-    boundary: tuple[float, float, float]
-    floor: float
-    seconds_per_frame: float
-
-    @property
-    def jf(self) -> float:
-        """Mean of J and F, in [0, 1]."""
-        return (self.jaccard[0] + self.boundary[0]) / 2
+def true_ids(path: Path, *, one_object: bool) -> np.ndarray:
+    """Ids of a true mask: with one object 0 and 1, else void as background."""
+    ids = read_mask(path).ids
+    return (ids > 0).astype(np.uint8) if one_object else np.where(ids == 255, 0, ids)
 
 
 def find_sequences(root: Path, *, year: str, split: str, names: tuple[str, ...]) -> list[Sequence]:
@@ -80,91 +78,156 @@ def find_sequences(root: Path, *, year: str, split: str, names: tuple[str, ...])
     """
     listing = root / "ImageSets" / year / f"{split}.txt"
     if not listing.is_file():
-        raise InputError(
-            f"{root} is no DAVIS {year} root: {listing} is missing; download the 480p trainval "
-            "set and name the folder that holds ImageSets, JPEGImages and Annotations."
-        )
-    listed = tuple(line.split()[0] for line in listing.read_text().splitlines() if line.strip())
-    unknown = [name for name in names if name not in listed]
-    if unknown:
-        raise InputError(f"{unknown[0]!r} is not in {listing}; it has {', '.join(listed)}.")
-    return [_sequence(root, name, year) for name in names or listed]
+        raise InputError(f"{root} is no DAVIS {year} root: {listing} is missing; {WHERE}.")
+    listed = [line.split()[0] for line in listing.read_text().splitlines() if line.strip()]
+    return [_sequence(root, name, year) for name in chosen(names, listed, listing)]
 
 
 def _sequence(root: Path, name: str, year: str) -> Sequence:
-    images, annotations = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
-    for folder in (images, annotations):
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder} is missing, so the download of DAVIS is incomplete; fetch it again."
-            )
-    return Sequence(name, images, annotations, year)
+    images, annotations = (
+        need(root / kind / "480p" / name, f"DAVIS {year}", WHERE)
+        for kind in ("JPEGImages", "Annotations")
+    )
+    sequence = Sequence(name, images, annotations, year)
+    if not sequence.mask_paths:
+        raise InputError(f"{annotations} has no mask, so DAVIS {year} is incomplete; {WHERE}.")
+    return sequence
 
 
-def evaluate_sequence(
-    sequence: Sequence, extractor: FeatureExtractor, settings: Preset, *, output: Path | None
-) -> list[ObjectScore]:
-    """Propagate a sequence's first mask, write the predictions if asked, and score every object."""
-    truth = sequence.true_masks()
-    first = next(truth)
-    # As the official code has it, which counts an id that the first mask skips.
-    scorers = [SequenceScorer(range(1, int(first.max()) + 1)) for _ in range(2)]
-    clock = Stopwatch()
+def propagate_first(
+    sequence: Sequence, extractor: FeatureExtractor, settings: Preset
+) -> Iterator[FrameResult[Masks]]:
+    """Carry a sequence's first mask through it."""
     propagator = VideoPropagator(
         open_clip(sequence.images),
-        Masks(first),
+        Masks(next(sequence.true_masks())),
         extractor=extractor,
         settings=settings.video,
         device=settings.options.device,
     )
-    frames = 0
-    true: np.ndarray | None = first
-    for result in clock.iterate("all", propagator):
-        if true is not None:
-            scorers[0].add(result.masks.ids, true)
-            scorers[1].add(first, true)
-        if output is not None:
-            with atomic_path(output / sequence.name / f"{result.frame.name}.png") as path:
-                write_mask(path, result.masks.ids)
-        frames += 1
-        true = next(truth, None)
-    if frames != len(sequence.mask_paths):
-        raise ClipError(
-            f"{sequence.images} has {frames} frames and {sequence.annotations} "
-            f"{len(sequence.mask_paths)} masks; a complete sequence has as many of both."
-        )
-    scores, floor = (scorer.scores().without_ends() for scorer in scorers)
-    return _object_scores(sequence.name, scores, floor, clock.seconds["all"] / frames)
+    return iter(propagator)
 
 
-def _object_scores(
-    name: str, scores: SequenceScores, floor: SequenceScores, seconds: float
+def evaluate_sequence(
+    sequence: Sequence, extractor: FeatureExtractor, settings: Preset
 ) -> list[ObjectScore]:
-    return [
-        ObjectScore(
-            sequence=name,
-            object_id=object_id,
-            jaccard=statistics(scores.jaccard[row]),
-            boundary=statistics(scores.boundary_f[row]),
-            floor=float((floor.jaccard[row].mean() + floor.boundary_f[row].mean()) / 2),
-            seconds_per_frame=seconds,
-        )
-        for row, object_id in enumerate(scores.object_ids)
-    ]
+    """Propagate a sequence's first mask and score every object, keeping nothing."""
+    results = propagate_first(sequence, extractor, settings)
+    return score_sequence(sequence, (result.labels.ids for result in results))
 
 
-def evaluate(
-    sequences: list[Sequence],
-    extractor: FeatureExtractor,
-    settings: Preset,
-    *,
-    output: Path | None = None,
-    report: Callable[[list[ObjectScore]], None] = lambda _: None,
-) -> list[ObjectScore]:
-    """Scores of all objects of all sequences; `report` receives those of each as it is done."""
-    found = []
-    for sequence in sequences:
-        scores = evaluate_sequence(sequence, extractor, settings, output=output)
-        report(scores)
-        found += scores
-    return found
+def score_sequence(sequence: Sequence, predictions: Iterable[np.ndarray]) -> list[ObjectScore]:
+    """Score the predicted ids of every frame.
+
+    Raises:
+        ClipError: there are not as many as true masks.
+    """
+    count = 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal count
+        for ids in predictions:
+            count += 1
+            yield ids
+
+    kept = counted()
+    scores = score_masks(sequence.name, sequence.true_masks(), kept)
+    for _ in kept:
+        pass  # only to be counted
+    if scores is None or count != len(sequence.mask_paths):
+        raise _uneven(sequence, count)
+    return scores
+
+
+def _uneven(sequence: Sequence, frames: int) -> ClipError:
+    return ClipError(
+        f"{sequence.images} has {frames} frames and {sequence.annotations} "
+        f"{len(sequence.mask_paths)} masks; a complete sequence has as many of both."
+    )
+
+
+class DavisBenchmark(Benchmark):
+    """Sequences of DAVIS.
+
+    Args:
+        root: folder with ImageSets, JPEGImages and Annotations.
+        year: "2016" or "2017".
+        split: name of the ImageSets list; one with the first masks alone, as test-dev, is
+            predicted only.
+        names: only these sequences, or all.
+
+    Raises:
+        InputError: the data set or a sequence is missing.
+    """
+
+    unit_kind = "sequence"
+
+    def __init__(self, root: Path, *, year: str, split: str, names: tuple[str, ...] = ()) -> None:
+        found = find_sequences(root, year=year, split=split, names=names)
+        self._sequences = {sequence.name: sequence for sequence in found}
+        self._year, self._split = year, split
+        self._whole = not names
+        self.scored = all(len(sequence.mask_paths) > 1 for sequence in found)
+        self.published = None if names else f"davis{year}-{split}"
+
+    @property
+    def name(self) -> str:
+        """`DAVIS-2016 train`."""
+        part = "" if self._whole else f", {len(self._sequences)} of its sequences"
+        return f"DAVIS-{self._year} {self._split}{part}"
+
+    @property
+    def protocol(self) -> str:
+        """The official one."""
+        return PROTOCOL if self.scored else "DAVIS semi-supervised: the first mask is given."
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Names of the sequences."""
+        return tuple(self._sequences)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """J&F, its parts, and the copy-the-first-mask floor."""
+        return ("J&F", "J", "F", "copy J&F")
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Year and split."""
+        return {"year": self._year, "split": self._split}
+
+    def predict(
+        self, unit: str, settings: Preset, extractor: FeatureExtractor, folder: Path
+    ) -> int:
+        """Write an indexed PNG per frame."""
+        count = 0
+        for result in propagate_first(self._sequences[unit], extractor, settings):
+            write_mask(folder / f"{result.frame.name}.png", result.labels.ids)
+            count += 1
+        return count
+
+    def score(self, unit: str, folder: Path) -> UnitScore:
+        """J and F of every object."""
+        sequence = self._sequences[unit]
+        names = [path.name for path in sequence.mask_paths]
+        predictions = [*sorted(folder.glob("*.png"))]
+        if len(predictions) != len(names):
+            raise _uneven(sequence, len(predictions))
+        objects = score_sequence(sequence, read_predictions(folder, names))
+        rows = tuple(Row(unit, str(one.object_id), one.metrics) for one in objects)
+        return UnitScore(unit, rows, data=objects)
+
+    def picture(
+        self, score: UnitScore, folder: Path
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], str] | None:
+        """The frame with the lowest J&F, predicted masks and true outlines."""
+        sequence = self._sequences[score.unit]
+        frames = np.mean([one.frames for one in score.data], axis=0)
+        worst = int(frames.argmin()) + 1  # the first frame is not scored
+        path = sequence.mask_paths[worst]
+        frame = next(iter(open_clip(sequence.images, frames=f"{worst}:{worst + 1}")))
+        truth = true_ids(path, one_object=self._year == "2016")
+        drawn = compared_masks(frame.rgb, read_mask(folder / path.name).ids, truth)
+        whole = mean([row.scores["J&F"] for row in score.rows])
+        caption = f"{score.unit}: {whole:.1f}; frame {path.stem}: {100 * frames.min():.1f}"
+        return drawn, caption

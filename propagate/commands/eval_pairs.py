@@ -269,6 +269,3 @@ def _print_row(name: str, parts: list[dict[str, Any]]) -> None:
         f"{100 * part['per_image']:7.1f} /{100 * part['per_point']:6.1f}" for part in parts
     )
     click.echo(f"{name:22}{parts[0]['pairs']:6}{parts[0]['points']:8}{cells}")
-
-
-COMMANDS = (spair, pf_pascal, pf_willow, cub, hpatches)

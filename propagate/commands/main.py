@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 import click
 
 from propagate import __version__
+from propagate.commands.lazy import LazyGroup
 from propagate.errors import PropagateError
 
-# name -> (module, attribute); a command's module is imported when it is called or listed.
 _COMMANDS = {
     "run": ("propagate.commands.run", "run"),
     "suggest": ("propagate.commands.suggest", "suggest"),
@@ -34,25 +33,9 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command's module only when the command is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the table."""
-        del ctx
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the command called `cmd_name`."""
-        del ctx
-        if cmd_name not in _COMMANDS:
-            return None
-        module, attribute = _COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, table=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="propagate")
 def program() -> None:
     """Carry labels from a few annotated frames through a whole video, with no training."""

@@ -16,6 +16,7 @@ from propagate.config import (
     Direction,
     Facet,
     KeypointDecoding,
+    KeypointEncoding,
     KeypointSettings,
     LatentMode,
     MaskDecoding,
@@ -68,11 +69,14 @@ _PROPAGATION_FIELDS = {
     "window": "window",
     "limit_references": "limit_references",
     "topk": "topk",
+    "ties": "ties",
+    "repeat_first": "repeat_first",
     "temperature": "temperature",
     "cut_below": "cut_below",
 }
 _KEYPOINT_FIELDS = {
     "keypoint_sigma": "sigma",
+    "keypoint_encoding": "encoding",
     "keypoint_decoding": "decoding",
     "visible_from": "visible_from",
 }
@@ -133,6 +137,16 @@ _PROPAGATION_OPTIONS = (
         help="Whether the window limits the annotated frame too.",
     ),
     click.option("--topk", type=int, help="Neighbours that vote."),
+    click.option(
+        "--ties/--no-ties",
+        default=None,
+        help="Whether those that tie with the last one vote too.",
+    ),
+    click.option(
+        "--repeat-first/--no-repeat-first",
+        default=None,
+        help="Whether the annotated frame stands in for latest frames that are not there yet.",
+    ),
     click.option("--temperature", type=float, help="Votes weigh exp(cosine / temperature)."),
     click.option(
         "--cut-below", type=float, help="Continuity of a scene cut, 0-1; 0: look for none."
@@ -152,14 +166,20 @@ _PROPAGATION_OPTIONS = (
         help="Where labels go from an annotated frame; auto is both, or forward from the first.",
     ),
 )
-_KEYPOINT_OPTIONS = (
-    click.option("--points-size", metavar="WxH", help="Pixels of what keypoints were marked on."),
-    click.option("--skeleton", metavar="A-B,B-C", help="Keypoints to join; the file's by default."),
+_KEYPOINT_KNOBS = (
     click.option("--keypoint-sigma", type=float, help="Size of a keypoint on the grid, in cells."),
+    click.option(
+        "--keypoint-encoding", type=click.Choice(get_args(KeypointEncoding)), help="Point to grid."
+    ),
     click.option(
         "--keypoint-decoding", type=click.Choice(get_args(KeypointDecoding)), help="Grid to point."
     ),
     click.option("--visible-from", type=float, help="Least confidence of a visible keypoint, 0-1."),
+)
+_KEYPOINT_OPTIONS = (
+    click.option("--points-size", metavar="WxH", help="Pixels of what keypoints were marked on."),
+    click.option("--skeleton", metavar="A-B,B-C", help="Keypoints to join; the file's by default."),
+    *_KEYPOINT_KNOBS,
 )
 
 
@@ -361,6 +381,11 @@ def propagation_options(command: Command) -> Command:
 def keypoint_options(command: Command) -> Command:
     """Add the options that are about keypoints to a command."""
     return _with(command, _KEYPOINT_OPTIONS)
+
+
+def keypoint_knobs(command: Command) -> Command:
+    """Add the options that say how keypoints go onto the grid and back."""
+    return _with(command, _KEYPOINT_KNOBS)
 
 
 def _with(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:

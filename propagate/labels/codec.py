@@ -11,6 +11,7 @@ import torch
 
 from propagate.config import KeypointSettings, MaskDecoding, MaskEncoding, VideoSettings
 from propagate.labels.keypoints import decode_keypoints, encode_keypoints
+from propagate.labels.keypoints_crw import decode_crw, encode_crw
 from propagate.labels.masks import decode_masks, encode_masks
 from propagate.labels.references import References
 from propagate.types import Keypoints, L, LabelField, Masks, PointName, Size
@@ -95,18 +96,21 @@ class MaskCodec:
 
 @dataclass(frozen=True)
 class KeypointCodec:
-    """`encode_keypoints` and `decode_keypoints` for points of fixed names."""
+    """Points of fixed names, by the settings' encoding and decoding."""
 
     names: tuple[PointName, ...]
     settings: KeypointSettings
 
     def encode(self, labels: Keypoints, grid: Size, *, image_size: Size) -> LabelField:
         """One channel per point."""
-        return encode_keypoints(labels, grid, image_size=image_size, sigma=self.settings.sigma)
+        encode = encode_crw if self.settings.encoding == "crw" else encode_keypoints
+        return encode(labels, grid, image_size=image_size, sigma=self.settings.sigma)
 
     def decode(self, field: LabelField, *, image_size: Size, input_size: Size) -> Keypoints:
         """The best place of every point."""
         del input_size
+        if self.settings.decoding == "crw":
+            return decode_crw(field, image_size, names=self.names, cells=self.settings.cells)
         return decode_keypoints(field, image_size, names=self.names, settings=self.settings)
 
     def amend(self, field: LabelField, given: LabelField, stated: Collection[int]) -> LabelField:

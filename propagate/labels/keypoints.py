@@ -14,7 +14,7 @@ from propagate.geometry import map_points
 from propagate.types import Keypoints, LabelField, PointName, Size
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64
+    from jaxtyping import Float64, Int
 
 # Cells; the scores are smoothed by this much to find where most of them are, since the highest
 # single cell is often a stray one.
@@ -143,8 +143,15 @@ def _centre_around_peak(
 
 def _centre_of_best(channel: Float64[np.ndarray, "gh gw"], count: int) -> Float64[np.ndarray, " 2"]:
     """Mean place (x, y) of the `count` highest cells, weighted by their scores."""
+    rows, columns, weights = best_cells(channel, count)
+    return np.array([weights @ (columns + 0.5), weights @ (rows + 0.5)])
+
+
+def best_cells(
+    channel: Float64[np.ndarray, "gh gw"], count: int
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """Rows and columns of the `count` highest cells, and their scores, made to sum to 1."""
     flat = channel.ravel()
     best = np.argsort(-flat, kind="stable")[:count]
     rows, columns = np.unravel_index(best, channel.shape)
-    weights = flat[best] / flat[best].sum()
-    return np.array([weights @ (columns + 0.5), weights @ (rows + 0.5)])
+    return rows, columns, flat[best] / flat[best].sum()

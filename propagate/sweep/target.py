@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from propagate.benchmarks.davis import Sequence, evaluate_sequence, find_sequences
+from propagate.benchmarks.mask_scores import PROTOCOL
 from propagate.config import Preset, Task
-from propagate.errors import LabelError
 from propagate.features.base import FeatureExtractor
 
 
@@ -82,7 +83,7 @@ class SweepTarget(Protocol):
 
 
 class DavisTarget:
-    """Sequences of DAVIS, scored as `propagate eval davis` does: means over objects.
+    """Sequences of DAVIS, scored as `propagate eval davis2017` does: means over objects.
 
     Args:
         root: folder with ImageSets, JPEGImages and Annotations.
@@ -94,10 +95,7 @@ class DavisTarget:
         InputError: the data set or a sequence is missing.
     """
 
-    protocol = (
-        "DAVIS semi-supervised: the first mask is given, first and last frame are left out, "
-        "boundary tolerance is 0.008 of the diagonal, scores are means over objects"
-    )
+    protocol = PROTOCOL
     task: Task = "propagation"
     unit_kind = "sequences"
     metrics = ("J&F", "J", "F")
@@ -131,15 +129,11 @@ class DavisTarget:
 
     def score(self, unit: str, settings: Preset, extractor: FeatureExtractor) -> UnitScore:
         """J&F, J and F of every object of a sequence."""
-        objects = evaluate_sequence(self._sequences[unit], extractor, settings, output=None)
-        if not objects:
-            raise LabelError(f"The first mask of {unit} has no object; leave the sequence out.")
-        items = tuple(
-            {"J&F": 100 * one.jf, "J": 100 * one.jaccard[0], "F": 100 * one.boundary[0]}
-            for one in objects
-        )
-        frames = self.frames(unit)
-        return UnitScore(items, objects[0].seconds_per_frame * frames, frames)
+        start = time.perf_counter()
+        objects = evaluate_sequence(self._sequences[unit], extractor, settings)
+        seconds = time.perf_counter() - start
+        items = tuple({name: one.metrics[name] for name in self.metrics} for one in objects)
+        return UnitScore(items, seconds, self.frames(unit))
 
 
 def _files(sequence: Sequence) -> list[Path]:

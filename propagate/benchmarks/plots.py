@@ -1,0 +1,92 @@
+"""Pictures of an evaluation: a bar per unit, a curve, and the worst cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from propagate.benchmarks.base import Benchmark, Curve, UnitScore
+from propagate.benchmarks.folder import EvalFolder
+from propagate.output.atomic import atomic_path
+from propagate.output.contact_sheet import contact_sheet
+
+_WORST = 6
+_MOST_BARS = 80
+_DPI = 120
+_COLOUR, _MEAN_COLOUR = "#3b6ea5", "#c44e52"
+
+
+def write_plots(benchmark: Benchmark, scores: Sequence[UnitScore], folder: EvalFolder) -> None:
+    """Draw what the data set has, into the folder."""
+    metric = benchmark.metrics[0]
+    units = [(score.unit, score.mean(metric)) for score in scores]
+    summary = benchmark.summarise(scores)[metric]
+    _save(bars(units, summary, metric=metric, title=benchmark.name), folder.bars)
+    found = benchmark.curve(scores)
+    if found is not None:
+        _save(curve(found, title=benchmark.name), folder.curve)
+    worst = sorted(scores, key=lambda score: _low_first(score.mean(metric)))[:_WORST]
+    found_pictures = (benchmark.picture(score, folder.of(score.unit)) for score in worst)
+    tiles = [picture for picture in found_pictures if picture is not None]
+    if tiles:
+        with atomic_path(folder.worst) as path:
+            Image.fromarray(contact_sheet(tiles, columns=3, tile_width=420)).save(path)
+
+
+def bars(units: Sequence[tuple[str, float]], mean: float, *, metric: str, title: str) -> Figure:
+    """A bar per unit, the best on top, and a line at the data set's number.
+
+    Args:
+        units: names and scores; of many only the worst are shown.
+        mean: the data set's number.
+        metric: what the scores are.
+        title: of the picture.
+    """
+    ordered = sorted(units, key=lambda unit: _low_first(unit[1]))
+    shown = ordered[:_MOST_BARS]
+    figure = Figure(figsize=(7.5, 1.3 + 0.24 * len(shown)), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    values = [0.0 if np.isnan(value) else value for _, value in shown]
+    drawn = axes.barh(range(len(shown)), values, color=_COLOUR, height=0.75)
+    axes.bar_label(drawn, [f"{value:.1f}" for _, value in shown], padding=3, fontsize=8)
+    axes.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8)
+    axes.axvline(mean, color=_MEAN_COLOUR, linewidth=1.2, label=f"all: {mean:.1f}")
+    axes.set_xlim(0, max(100.0, *values) * 1.06)
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.set_xlabel(metric)
+    left_out = f" (the worst {len(shown)} of {len(units)})" if len(shown) < len(units) else ""
+    axes.set_title(title + left_out, fontsize=10)
+    axes.legend(loc="lower right", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def curve(drawn: Curve, *, title: str) -> Figure:
+    """A metric over its threshold."""
+    figure = Figure(figsize=(5.5, 4), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(drawn.at, drawn.values, color=_COLOUR, marker="o" if len(drawn.at) < 12 else "")
+    axes.set_xlabel(drawn.threshold)
+    axes.set_ylabel(drawn.metric)
+    axes.set_ylim(0, 100)
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _low_first(value: float) -> float:
+    """A unit without a score comes first."""
+    return -np.inf if np.isnan(value) else value
+
+
+def _save(figure: Figure, target: Path) -> None:
+    FigureCanvasAgg(figure)
+    with atomic_path(target) as path:
+        figure.savefig(path)

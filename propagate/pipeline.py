@@ -139,7 +139,8 @@ class VideoPropagator(Generic[L]):
         with ExitStack() as stack:
             workspace = self._workspace
             if self.direction == "forward":
-                kept = workspace if workspace and workspace.keep else None
+                stored = workspace is not None and (workspace.keep or workspace.maps.is_dir())
+                kept = workspace if stored else None
                 store = self._features.open_store(kept, self._device) if kept else None
                 yield from self._forward(store)
                 return

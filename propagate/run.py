@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +140,16 @@ class _Job:
     def kept(self) -> list[Span]:
         """Spans whose labels stay as they are."""
         keys = set() if self.request.everywhere else set(self.folder.started.get("spans", ()))
-        return [span for span, key in self._keys() if key in keys]
+        return [span for span, key in self.keyed if key in keys]
 
     @property
     def keys(self) -> list[str]:
         """Keys of all spans."""
-        return [key for _, key in self._keys()]
+        return [key for _, key in self.keyed]
 
-    def _keys(self) -> list[tuple[Span, str]]:
+    @cached_property
+    def keyed(self) -> list[tuple[Span, str]]:
+        """Spans with their keys, for which all references are hashed."""
         references: Any = self.loaded.references
         return [(span, span_key(span, references)) for span in spans(references)]
 
@@ -160,6 +162,7 @@ def run_clip(
     request: RunRequest,
     *,
     extractor: FeatureExtractor | None = None,
+    features: Workspace | None = None,
     progress: Progress[Any] = no_progress,
     say: Callable[[str], None] = lambda _: None,
 ) -> RunReport:
@@ -168,6 +171,7 @@ def run_clip(
     Args:
         request: what to do.
         extractor: what `request.model` and its options stand for, where that is loaded already.
+        features: where maps of the clip are already, as that extractor makes them.
         progress: wraps the frames of each long stage: (title, expected number, frames) -> frames.
         say: receives each note as soon as it is known.
 
@@ -195,7 +199,7 @@ def run_clip(
     folder.check_same("model", extractor.identity)
     if not folder.moved:
         folder.check_same("clip", reader.source)
-    return _run(job, extractor, facts, say)
+    return _run(job, extractor, features, facts, say)
 
 
 def annotated_frames(
@@ -232,7 +236,11 @@ def annotated_frames(
 
 
 def _run(
-    job: _Job, extractor: FeatureExtractor, facts: dict[str, Any], say: Callable[[str], None]
+    job: _Job,
+    extractor: FeatureExtractor,
+    features: Workspace | None,
+    facts: dict[str, Any],
+    say: Callable[[str], None],
 ) -> RunReport:
     folder, kept = job.folder, job.kept
     if job.request.mode == "correct" and (folder.complete or folder.changed):
@@ -240,7 +248,9 @@ def _run(
         job.workspace.forget_passes()
         folder.checkpoint.unlink(missing_ok=True)
     folder.prepare()
-    running = [key for span, key in job._keys() if span in kept]
+    if features is not None:
+        job.workspace.take_maps(features)
+    running = [key for span, key in job.keyed if span in kept]
     _copy(job)
     folder.write_record("running", spans=running, **facts)
     store: LabelStore[Any]

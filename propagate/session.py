@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -13,8 +13,6 @@ import numpy as np
 from propagate.config import Preset, preset
 from propagate.errors import InputError
 from propagate.features.base import FeatureExtractor
-from propagate.features.cache import FeatureCache
-from propagate.features.device import resolve_device, resolve_dtype
 from propagate.features.registry import create_extractor
 from propagate.labels.keypoint_checks import load_reference_keypoints
 from propagate.labels.keypoint_files import is_keypoint_file, write_keypoints
@@ -23,13 +21,12 @@ from propagate.labels.mask_checks import Void, load_reference_mask
 from propagate.labels.mask_files import write_mask
 from propagate.labels.reference_files import ReferenceFile, ReferenceOptions
 from propagate.labels.references import References, keypoint_references, mask_references
-from propagate.output.map_store import MapStore
 from propagate.output.record_folder import Mode
 from propagate.output.workspace import Workspace
 from propagate.pipeline import FrameResult, VideoPropagator, frame_at
 from propagate.progress import Progress, no_progress
 from propagate.run import RunReport, RunRequest, run_clip
-from propagate.types import FeatureMap, Frame, Keypoints, Masks
+from propagate.types import Frame, Keypoints, Masks
 from propagate.video import open_clip
 
 if TYPE_CHECKING:
@@ -207,7 +204,12 @@ class Session:
                 overlay=overlay,
                 cache=cache,
             )
-            return run_clip(request, extractor=self._remembering(), progress=self._progress)
+            return run_clip(
+                request,
+                extractor=self._extractor(),
+                features=self._workspace,
+                progress=self._progress,
+            )
 
     def _void(self) -> Void:
         """The id of unknown pixels, one for all masks.
@@ -239,39 +241,6 @@ class Session:
         if key not in self._extractors:
             self._extractors = {key: create_extractor(settings.model, settings.options)}
         return self._extractors[key]
-
-    def _remembering(self) -> FeatureExtractor:
-        """The extractor, which takes what is in the temporary folder from there."""
-        settings = self.settings
-        device = resolve_device(settings.options.device)
-        dtype = resolve_dtype(settings.video.precision, device)
-        extractor = self._extractor()
-        identity = FeatureCache(extractor, capacity=1, dtype=dtype).identity
-        maps = MapStore(
-            self._workspace.maps, identity=identity, source=self.clip.source, device=device
-        )
-        return _Remembering(extractor, maps)
-
-
-class _Remembering:
-    """An extractor over the maps of one clip that it made before."""
-
-    def __init__(self, extractor: FeatureExtractor, maps: MapStore) -> None:
-        self._extractor = extractor
-        self._maps = maps
-
-    @property
-    def identity(self) -> str:
-        return self._extractor.identity
-
-    @property
-    def batch_size(self) -> int:
-        return self._extractor.batch_size
-
-    def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
-        if all(frame.index in self._maps for frame in frames):
-            return [self._maps.load(frame.index) for frame in frames]
-        return self._extractor.extract(frames)
 
 
 def _read(path: Path, frame: Frame) -> tuple[Labels, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Generic
 
 import torch
@@ -100,7 +101,7 @@ class TwoWay(Generic[L]):
         """Soft labels of a frame's reference."""
         return self._make_pass().given(index, self._maps.load(index))
 
-    @property
+    @cached_property
     def input_size(self) -> Size:
         """Size that the network saw the clip at."""
         return self._maps.load(self._references.indices[0]).input_size

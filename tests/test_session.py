@@ -64,6 +64,7 @@ def test_what_is_saved_is_what_was_iterated_and_can_be_corrected(
         results = list(session)
         report = session.save(out, overlay=False)
     assert report.frames == 10
+    assert "extract" not in report.seconds
     for result in results:
         saved = read_mask(out / f"masks/{result.frame.name}.png").ids
         np.testing.assert_array_equal(saved, result.masks.ids)
@@ -72,6 +73,21 @@ def test_what_is_saved_is_what_was_iterated_and_can_be_corrected(
         (0, [1]),
         (8, [2]),
     ]
+
+
+def test_components_are_those_of_the_first_frames_iterated_or_not(
+    clip: Path, tmp_path: Path
+) -> None:
+    options = ModelOptions(short_side=96, pca=8)
+    settings = Preset(summary="", model="efficientnet-lite0", options=options)
+    for name in ("at once", "after a look"):
+        with Session(clip, settings=settings) as session:
+            session.add_reference(0, true_masks(0))
+            if name == "after a look":
+                list(session)
+            session.save(tmp_path / name, overlay=False)
+    for path in (tmp_path / "at once/masks").iterdir():
+        assert path.read_bytes() == (tmp_path / "after a look/masks" / path.name).read_bytes()
 
 
 def test_keypoints_choose_their_preset_and_are_saved(clip: Path, tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ class Workspace:
         """Folder of the backward pass."""
         return self.folder / "backward"
 
+    def take_maps(self, other: Workspace) -> None:
+        """Copy the features that another workspace has; a `MapStore` looks whether they fit."""
+        if other.maps.is_dir():
+            shutil.copytree(other.maps, self.maps, dirs_exist_ok=True)
+
     def forget_passes(self) -> None:
         """Remove what the passes left."""
         for folder in (self.forward, self.backward):

@@ -116,19 +116,57 @@ def test_results_of_anybody(
     code, out, err = call(capsys, "eval", "metrics", "--pred", tmp_path, "--gt", truth, "--json")
     assert (code, err) == (0, "")
     record = json.loads(out)
-    assert [item["object"] for item in record["objects"]] == [1, 2]
-    assert record["mean"]["J&F"] == 100
+    assert [item["item"] for item in record["rows"]] == ["1", "2"]
+    assert record["scores"]["J&F"] == 100
+    arguments = ("eval", "metrics", "--pred", tmp_path, "--gt", truth, "-o", tmp_path / "scores")
+    assert call(capsys, *arguments)[0] == 0
+    assert len((tmp_path / "scores/scores.csv").read_text().splitlines()) == 3
+    assert json.loads((tmp_path / "scores/summary.json").read_text())["scores"]["J&F"] == 100
+    assert cv2.imread(str(tmp_path / "scores/bars.png")).shape[1] > 300
     (tmp_path / "disc/00002.png").unlink()
     code, _, err = call(capsys, "eval", "metrics", "--pred", tmp_path, "--gt", truth)
     assert code == 1
     assert "00002.png is missing" in err
 
 
+def test_keypoints_of_anybody(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def write(name: str, shift: float, frames: range) -> Path:
+        rows = [
+            f"{frame},{point},{x + frame + shift * frame},{10 * k},1"
+            for frame in frames
+            for k, (point, x) in enumerate((("nose", 10), ("tail", 110)))
+        ]
+        path = tmp_path / name
+        path.write_text("\n".join(["frame,name,x,y,visible", *rows]) + "\n")
+        return path
+
+    truth, pred = write("truth.csv", 0, range(0, 9, 4)), write("pred.csv", 1.5, range(9))
+    code, out, err = call(capsys, "eval", "metrics", "--pred", pred, "--gt", truth, "--json")
+    assert (code, err) == (0, "")
+    rows = json.loads(out)["rows"]
+    # Off by 6 and 12 of a box 100 wide; the copy by 4 and 8.
+    assert [row["item"] for row in rows] == ["nose", "tail"]
+    assert [rows[0][f"PCK@{share}"] for share in (".05", ".1", ".2")] == [0, 50, 100]
+    assert [rows[0][f"copy PCK@{share}"] for share in (".05", ".1")] == [50, 100]
+    assert rows[0]["error"] == pytest.approx(9)
+    joints = tmp_path / "joints.json"
+    joints.write_text(
+        json.dumps([{"image_path": "a/00000.png", "joints": [[1, 2]] * 40, "visibility": [1] * 40}])
+    )
+    code, _, err = call(capsys, "eval", "metrics", "--pred", pred, "--gt", joints)
+    assert code == 1
+    assert "count in pictures of unknown size" in err
+    short = write("short.csv", 0, range(5))
+    code, _, err = call(capsys, "eval", "metrics", "--pred", short, "--gt", truth)
+    assert code == 1
+    assert "has no points of frame 8" in err
+
+
 def test_the_official_evaluation(capsys: pytest.CaptureFixture[str], shared_dir: Path) -> None:
     folder = shared_dir / "oracles" / "davis-metrics"
     arguments = ("--pred", folder / "results", "--gt", folder / "dataset/Annotations/480p")
     _, out, _ = call(capsys, "eval", "metrics", *arguments, "--json")
-    mean = json.loads(out)["mean"]
+    mean = json.loads(out)["scores"]
     official = json.loads((folder / "expected_official.json").read_text())["global_results"]
     for name in ("J&F", "J", "F"):
         assert mean[name] == pytest.approx(100 * official[f"{name}-Mean"], abs=1e-10)

@@ -30,8 +30,8 @@ _OTHER_COLOURS = ("#8c8c8c", "#dd8452", "#55a868")
 def write_plots(benchmark: Benchmark[Any], report: EvalReport, folder: EvalFolder) -> None:
     """Draw what the data set has, into the folder."""
     metric, scores = benchmark.metrics[0], report.scores
-    units = _by_unit(report.listed, metric)
-    _save(bars(units, report.summary[metric], metric=metric, title=report.name), folder.bars)
+    whole = report.summary[metric]
+    draw_bars(report.listed, whole, metric=metric, title=report.name, folder=folder)
     found = benchmark.curve(scores)
     if found is not None:
         _save(curve(found, title=report.name), folder.curve)
@@ -41,6 +41,16 @@ def write_plots(benchmark: Benchmark[Any], report: EvalReport, folder: EvalFolde
     if tiles:
         with atomic_path(folder.worst) as path:
             Image.fromarray(contact_sheet(tiles, columns=3, tile_width=520)).save(path)
+
+
+def draw_bars(
+    rows: Sequence[Row], whole: float, *, metric: str, title: str, folder: EvalFolder
+) -> None:
+    """Draw a bar per unit, or per item of a single unit, into the folder."""
+    units = _by_unit(rows, metric)
+    if len(units) == 1:
+        units = [(row.item or row.unit, row.scores[metric]) for row in rows]
+    _save(bars(units, whole, metric=metric, title=title), folder.bars)
 
 
 def bars(units: Sequence[tuple[str, float]], whole: float, *, metric: str, title: str) -> Figure:

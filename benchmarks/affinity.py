@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.reference import dense_vote
-from propagate.affinity import ContextFrame, vote
+from propagate.affinity import ContextFrame, laid_out, vote
 from propagate.config import PropagationSettings
 
 
@@ -44,10 +45,12 @@ def step(arguments: argparse.Namespace, method: str) -> Callable[[], torch.Tenso
     if method == "published":
         limited = [True] * arguments.context
         return lambda: dense_vote(frames[0], frames[1:], labels, limited, settings)
-    dtype = torch.float32 if method == "fp32" else torch.bfloat16
+    dtype = torch.bfloat16 if method == "bf16 in tiles" else torch.float32
+    if method == "fp32 in tiles":
+        os.environ["PROPAGATE_NATIVE"] = "0"
     query = frames[0].to(dtype)
     context = [
-        ContextFrame(frame.to(dtype), label)
+        ContextFrame(laid_out(frame.to(dtype)), label)
         for frame, label in zip(frames[1:], labels, strict=True)
     ]
     return lambda: vote(query, context, settings).scores
@@ -85,7 +88,7 @@ def main() -> None:
     arguments = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
     results = {}
-    for method in ("published", "fp32", "bf16"):
+    for method in ("published", "fp32", "fp32 in tiles", "bf16 in tiles"):
         queue = spawn.Queue()
         process = spawn.Process(target=measure, args=(arguments, method, queue))
         process.start()

@@ -24,6 +24,8 @@ def inside_window(height: int, width: int, settings: PropagationSettings) -> Ten
         return torch.ones_like(dy, dtype=torch.bool)
     if settings.window == "circle":
         return dy**2 + dx**2 <= settings.radius**2
+    if settings.window == "open-circle":
+        return dy**2 + dx**2 < settings.radius**2
     return (dy <= settings.radius) & (dx <= settings.radius)
 
 

@@ -3,8 +3,9 @@
 For every cell of the query frame: cosine to all cells of all context frames inside a window
 around it, the k best of them jointly, and the mean of their labels weighted by
 exp(cosine / temperature). Source: `label_propagation` in DIFT's `eval_davis.py`, which builds the
-dense [cells, frames x cells] matrix; here the queries go in square tiles, each against the keys of
-its own window alone, so cost and memory are linear in the window's area.
+dense [cells, frames x cells] matrix. Here cost and memory are linear in the window's area: on a CPU
+in float32 one pass over the keys remembers the best (`kernels/nearest.c`); elsewhere, and where
+there is no compiler, the queries go in square tiles, each against the keys of its own window alone.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import torch
 
 from propagate.config import PropagationSettings, WindowShape
 from propagate.errors import InputError
+from propagate.kernels.nearest import as_rows, available, nearest
 from propagate.types import Size
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float32, Int
+    from jaxtyping import Bool, Float, Float32, Int
     from torch import Tensor
 
 # Tiles of about this side balance the window's overhang against the size of one matmul.
@@ -36,7 +38,7 @@ class ContextFrame:
     """A frame whose labels are known, in the layout the vote reads.
 
     Args:
-        keys: unit-norm features [gh, gw, c], contiguous.
+        keys: unit-norm features [gh, gw, c], in any memory layout; see `laid_out`.
         labels: float32 [gh * gw, k].
         limited: whether a query sees only its window of this frame, or all of it.
     """
@@ -140,15 +142,66 @@ def vote(
     """
     grid = Size(query.shape[0], query.shape[1])
     _check(query, context)
+    labels = context[0].labels.shape[1]
+    scores = torch.empty(grid.height, grid.width, labels, device=query.device)
+    alike = torch.empty(grid, device=query.device)
+    side = _TILE_SIDE.get(query.device.type, 32)
+    bounded = settings.radius > 0 and any(frame.limited for frame in context)
+    tiles = _tiles(grid, settings.radius if bounded else 0, side)
+    if available(query):
+        tied = _vote_in_one_pass(query, context, settings, scores, alike)
+        tiles = tuple(tile for tile in tiles if bool(tied[tile.queries].any()))
+    if tiles:
+        _vote_in_tiles(query, context, settings, tiles, scores, alike)
+    return Vote(scores.permute(2, 0, 1), alike)
+
+
+def laid_out(features: Float[Tensor, "gh gw c"]) -> Float[Tensor, "gh gw c"]:
+    """The same values in the memory layout that `vote` reads fastest."""
+    return as_rows(features) if available(features) else features.contiguous()
+
+
+def _vote_in_one_pass(
+    query: Float32[Tensor, "gh gw c"],
+    context: Sequence[ContextFrame],
+    settings: PropagationSettings,
+    scores: Float32[Tensor, "gh gw k"],
+    alike: Float32[Tensor, "gh gw"],
+) -> Bool[Tensor, "gh gw"]:
+    """Fill in scores and cosines; says for which cells more than k voters tie, who all vote."""
+    k = settings.topk
+    best, cells = nearest(
+        query,
+        [frame.keys for frame in context],
+        [frame.limited for frame in context],
+        radius=settings.radius,
+        window=settings.window,
+        keep=k + settings.ties,
+    )
+    table = torch.cat([frame.labels for frame in context])
+    labels, cosine = _means(best[:, :k], table[cells[:, :k]], settings.temperature)
+    scores.copy_(labels.view(scores.shape))
+    alike.copy_(cosine.view(alike.shape))
+    tied = best[:, -1] == best[:, k - 1] if settings.ties else torch.zeros(len(best))
+    return (tied.bool() & best[:, -1].isfinite()).view(alike.shape)
+
+
+def _vote_in_tiles(
+    query: Float[Tensor, "gh gw c"],
+    context: Sequence[ContextFrame],
+    settings: PropagationSettings,
+    tiles: Sequence[_Tile],
+    scores: Float32[Tensor, "gh gw k"],
+    alike: Float32[Tensor, "gh gw"],
+) -> None:
+    """Fill in scores and cosines of some tiles."""
+    grid = Size(query.shape[0], query.shape[1])
     if settings.radius == 0:
         limited, free = [], list(context)
     else:
         limited = [frame for frame in context if frame.limited]
         free = [frame for frame in context if not frame.limited]
     table = torch.cat([frame.labels for frame in free + limited])
-    scores = torch.empty(grid.height, grid.width, table.shape[1], device=query.device)
-    alike = torch.empty(grid, device=query.device)
-    tiles = _tiles(grid, settings.radius if limited else 0, _TILE_SIDE.get(query.device.type, 32))
     buffers = _Buffers(query, tiles, [frame.keys for frame in free], limited=len(limited))
     for tile in tiles:
         queries = query[tile.queries].flatten(0, 1)
@@ -166,7 +219,6 @@ def vote(
             labels, cosine = _vote_rescored(similarity, queries, keys, (table, cells), settings)
         scores[tile.queries] = labels.view(tile.rows.length, tile.columns.length, -1)
         alike[tile.queries] = cosine.view(tile.rows.length, tile.columns.length)
-    return Vote(scores.permute(2, 0, 1), alike)
 
 
 def _check(query: Tensor, context: Sequence[ContextFrame]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from propagate.affinity import ContextFrame, vote
+from propagate.affinity import ContextFrame, laid_out, vote
 from propagate.config import PropagationSettings
 from propagate.cuts import continuity
 from propagate.errors import InputError
@@ -154,7 +154,7 @@ class Propagator:
         """
         self._check(entry.features, entry.labels)
         self._ids += tuple(i for i in entry.labels.ids if i not in self._ids)
-        features = entry.features.normalised(self._dtype)
+        features = _laid_out(entry.features.normalised(self._dtype))
         self._context.add(ContextEntry(entry.index, features, entry.labels, entry.pinned))
         self._next_index = entry.index + 1
 
@@ -191,3 +191,9 @@ class Propagator:
         scores = labels.scores.new_zeros(len(self._ids), *labels.grid)
         scores[[self._ids.index(i) for i in labels.ids]] = labels.scores
         return scores
+
+
+def _laid_out(features: FeatureMap) -> FeatureMap:
+    """As the vote reads it: a frame of the context is read many times."""
+    data = laid_out(features.data.permute(1, 2, 0)).permute(2, 0, 1)
+    return replace(features, data=data)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reference import dense_similarity, dense_vote
@@ -12,6 +14,20 @@ from propagate import affinity
 from propagate.affinity import ContextFrame, Vote, vote
 from propagate.config import PropagationSettings
 from propagate.errors import InputError
+from propagate.kernels.library import load
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test goes both ways; the compiled one skips where there is no compiler."""
+    if request.param == "compiled":
+        if load("nearest") is None:
+            pytest.skip("no C compiler here")
+        yield request.param
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(affinity, "available", lambda _: False)
+        yield request.param
 
 
 def unit(*shape: int, generator: torch.Generator) -> torch.Tensor:
@@ -46,15 +62,19 @@ def both(
     return vote(maps[0], context, knobs), dense
 
 
-@settings(deadline=None, max_examples=60)
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     height=st.integers(1, 31),
-    width=st.integers(1, 31),
+    width=st.integers(1, 45),
     frames=st.integers(1, 4),
     radius=st.integers(0, 9),
     topk=st.integers(1, 12),
     temperature=st.sampled_from([0.05, 0.1, 0.5]),
-    window=st.sampled_from(["square", "circle"]),
+    window=st.sampled_from(["square", "circle", "open-circle"]),
     tied=st.booleans(),
     free=st.integers(0, 2),
     seed=st.integers(0, 2**16),

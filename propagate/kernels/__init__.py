@@ -1,0 +1,1 @@
+"""Inner loops in C, compiled on the machine that runs them; optional."""

@@ -20,10 +20,9 @@ import torch
 from propagate.benchmarks.pairs import EvalFolder, MapStore, picture, picture_size, require_file
 from propagate.errors import InputError, LabelError
 from propagate.features.base import FeatureExtractor
+from propagate.matching.detectors import Detector, detect
 from propagate.matching.geometric import (
-    Detector,
     GeometricSettings,
-    detect,
     fit_transform,
     match_keypoints,
     mutual_nearest,

@@ -15,6 +15,7 @@ KeypointDecoding = Literal["soft-argmax", "weighted", "crw"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 LatentMode = Literal["sample", "mean"]
 Facet = Literal["token", "query", "key", "value"]
+Resizing = Literal["bilinear", "bicubic"]
 Direction = Literal["auto", "forward", "backward", "both"]
 Task = Literal["propagation", "semantic", "geometric"]
 
@@ -157,6 +158,7 @@ class ModelOptions:
             mean.
         short_side: length the frame's short side is resized to, in pixels.
         input_size: (height, width) the frame is resized to, whatever its shape.
+        resizing: how it is resized: "bilinear" without or "bicubic" with antialiasing.
         pca: principal components to keep, fitted on the first frames.
         seed: of the noise, together with the frame's index.
         device: "auto", "cpu", "cuda" or "mps".
@@ -176,6 +178,7 @@ class ModelOptions:
     latent: LatentMode | None = None
     short_side: int | None = None
     input_size: tuple[int, int] | None = None
+    resizing: Resizing | None = None
     pca: int | None = None
     seed: int = 0
     device: str = "auto"
@@ -195,7 +198,13 @@ class ModelOptions:
         if self.input_size is not None and min(self.input_size) < 1:
             height, width = self.input_size
             raise InputError(f"input_size is {width}x{height}; both sides must be 1 or more.")
-        for name, kind in (("latent", LatentMode), ("facet", Facet), ("dtype", Precision)):
+        kinds = (
+            ("latent", LatentMode),
+            ("facet", Facet),
+            ("resizing", Resizing),
+            ("dtype", Precision),
+        )
+        for name, kind in kinds:
             for value in self.given(name).values():
                 _check_choice(name, value, get_args(kind))
         if self.layer is not None and self.up_ft_index is not None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from propagate.config import Resizing
 from propagate.errors import InputError
 from propagate.types import Size
 
@@ -32,11 +34,13 @@ class InputSize:
         short_side: pixels, or None to keep the native size before flooring.
         multiple: what both sides are floored to a multiple of.
         exact: use this very size instead, whatever the image.
+        resizing: how; see `resize_rgb`.
     """
 
     short_side: int | None = 480
     multiple: int = 32
     exact: Size | None = None
+    resizing: Resizing = "bilinear"
 
     def __post_init__(self) -> None:
         if self.multiple < 1:
@@ -65,15 +69,28 @@ class InputSize:
         return max(side // self.multiple, 1) * self.multiple
 
     def __str__(self) -> str:
+        how = "" if self.resizing == "bilinear" else f"/{self.resizing}"
         if self.exact is not None:
-            return f"exact{self.exact}"
-        return f"short{self.short_side or 'native'}x{self.multiple}"
+            return f"exact{self.exact}{how}"
+        return f"short{self.short_side or 'native'}x{self.multiple}{how}"
 
 
-def resize_rgb(rgb: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Bilinear resize of an image without antialiasing (`cv2.INTER_LINEAR`), as DIFT does."""
+def resize_rgb(
+    rgb: UInt8[np.ndarray, "h w 3"], size: Size, resizing: Resizing = "bilinear"
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Resize an image.
+
+    Args:
+        rgb: the image.
+        size: what it becomes.
+        resizing: "bilinear" without antialiasing (`cv2.INTER_LINEAR`), as DIFT resizes frames of
+            clips; "bicubic" with antialiasing, Pillow's own default, as DIFT resizes pairs.
+    """
     if rgb.shape[:2] == tuple(size):
         return rgb
+    if resizing == "bicubic":
+        picture = Image.fromarray(rgb).resize((size.width, size.height), Image.Resampling.BICUBIC)
+        return np.asarray(picture)
     resized = cv2.resize(rgb, (size.width, size.height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized)
 

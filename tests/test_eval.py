@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -34,8 +39,12 @@ def davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+# Frames here are 96 high; the model's own 480 would only cost time.
+SMALL = ("--short-side", "240")
+
+
 def test_davis_2017(capsys: pytest.CaptureFixture[str], davis: Path, tmp_path: Path) -> None:
-    arguments = ("eval", "davis2017", "--root", davis, "--split", "train", "-o", tmp_path)
+    arguments = ("eval", "davis2017", "--root", davis, "--split", "train", "-o", tmp_path, *SMALL)
     code, out, err = call(capsys, *arguments)
     assert (code, err) == (0, "")
     record = json.loads((tmp_path / "summary.json").read_text())
@@ -86,7 +95,7 @@ def test_test_dev_is_packed_for_the_server(
     (root / "ImageSets/2017/test-dev.txt").write_text("disc\n")
     for path in sorted((root / "Annotations/480p/disc").glob("*.png"))[1:]:
         path.unlink()
-    arguments = ("eval", "davis2017", "--root", root, "--split", "test-dev")
+    arguments = ("eval", "davis2017", "--root", root, "--split", "test-dev", *SMALL)
     code, _, err = call(capsys, *arguments)
     assert code == 2
     assert "name a folder for it with --output" in err
@@ -107,19 +116,57 @@ def test_results_of_anybody(
     code, out, err = call(capsys, "eval", "metrics", "--pred", tmp_path, "--gt", truth, "--json")
     assert (code, err) == (0, "")
     record = json.loads(out)
-    assert [item["object"] for item in record["objects"]] == [1, 2]
-    assert record["mean"]["J&F"] == 100
+    assert [item["item"] for item in record["rows"]] == ["1", "2"]
+    assert record["scores"]["J&F"] == 100
+    arguments = ("eval", "metrics", "--pred", tmp_path, "--gt", truth, "-o", tmp_path / "scores")
+    assert call(capsys, *arguments)[0] == 0
+    assert len((tmp_path / "scores/scores.csv").read_text().splitlines()) == 3
+    assert json.loads((tmp_path / "scores/summary.json").read_text())["scores"]["J&F"] == 100
+    assert cv2.imread(str(tmp_path / "scores/bars.png")).shape[1] > 300
     (tmp_path / "disc/00002.png").unlink()
     code, _, err = call(capsys, "eval", "metrics", "--pred", tmp_path, "--gt", truth)
     assert code == 1
     assert "00002.png is missing" in err
 
 
+def test_keypoints_of_anybody(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def write(name: str, shift: float, frames: range) -> Path:
+        rows = [
+            f"{frame},{point},{x + frame + shift * frame},{10 * k},1"
+            for frame in frames
+            for k, (point, x) in enumerate((("nose", 10), ("tail", 110)))
+        ]
+        path = tmp_path / name
+        path.write_text("\n".join(["frame,name,x,y,visible", *rows]) + "\n")
+        return path
+
+    truth, pred = write("truth.csv", 0, range(0, 9, 4)), write("pred.csv", 1.5, range(9))
+    code, out, err = call(capsys, "eval", "metrics", "--pred", pred, "--gt", truth, "--json")
+    assert (code, err) == (0, "")
+    rows = json.loads(out)["rows"]
+    # Off by 6 and 12 of a box 100 wide; the copy by 4 and 8.
+    assert [row["item"] for row in rows] == ["nose", "tail"]
+    assert [rows[0][f"PCK@{share}"] for share in (".05", ".1", ".2")] == [0, 50, 100]
+    assert [rows[0][f"copy PCK@{share}"] for share in (".05", ".1")] == [50, 100]
+    assert rows[0]["error"] == pytest.approx(9)
+    joints = tmp_path / "joints.json"
+    joints.write_text(
+        json.dumps([{"image_path": "a/00000.png", "joints": [[1, 2]] * 40, "visibility": [1] * 40}])
+    )
+    code, _, err = call(capsys, "eval", "metrics", "--pred", pred, "--gt", joints)
+    assert code == 1
+    assert "count in pictures of unknown size" in err
+    short = write("short.csv", 0, range(5))
+    code, _, err = call(capsys, "eval", "metrics", "--pred", short, "--gt", truth)
+    assert code == 1
+    assert "has no points of frame 8" in err
+
+
 def test_the_official_evaluation(capsys: pytest.CaptureFixture[str], shared_dir: Path) -> None:
     folder = shared_dir / "oracles" / "davis-metrics"
     arguments = ("--pred", folder / "results", "--gt", folder / "dataset/Annotations/480p")
     _, out, _ = call(capsys, "eval", "metrics", *arguments, "--json")
-    mean = json.loads(out)["mean"]
+    mean = json.loads(out)["scores"]
     official = json.loads((folder / "expected_official.json").read_text())["global_results"]
     for name in ("J&F", "J", "F"):
         assert mean[name] == pytest.approx(100 * official[f"{name}-Mean"], abs=1e-10)
@@ -130,7 +177,7 @@ def test_the_official_evaluation(capsys: pytest.CaptureFixture[str], shared_dir:
 
 
 def test_davis_2016_has_one_object(capsys: pytest.CaptureFixture[str], davis: Path) -> None:
-    arguments = ("eval", "davis2016", "--root", davis, "--split", "train", "--json")
+    arguments = ("eval", "davis2016", "--root", davis, "--split", "train", "--json", *SMALL)
     _, out, _ = call(capsys, *arguments, "--sequence", "disc")
     assert [row["item"] for row in json.loads(out)["rows"]] == ["1"]
 
@@ -157,7 +204,9 @@ def test_incomplete_annotations(capsys: pytest.CaptureFixture[str], davis: Path)
     kept = last.read_bytes()
     last.unlink()
     try:
-        code, _, err = call(capsys, "eval", "davis2017", "--root", davis, "--split", "train")
+        code, _, err = call(
+            capsys, "eval", "davis2017", "--root", davis, "--split", "train", *SMALL
+        )
     finally:
         last.write_bytes(kept)
     assert code == 1
@@ -169,3 +218,41 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert left.value.code == 0
     assert "0.1.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_sequences_side_by_side_end_with_their_parent(
+    capsys: pytest.CaptureFixture[str], davis: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("eval", "davis2017", "--root", davis, "--split", "train", "-o", out, *SMALL)
+    command = [sys.executable, "-m", "propagate", *map(str, arguments), "--jobs", "2"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while process.poll() is None and not list(out.glob("predictions/*/predicted.json")):
+            time.sleep(0.01)
+        # As a terminal has it, Ctrl-C reaches every process; a kill the first one alone.
+        (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
+        message = process.communicate()[1]
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "Traceback" not in message
+    deadline = time.monotonic() + 30
+    while _alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(process.pid)
+    code, _, err = call(capsys, *arguments)
+    assert (code, err) == (0, "")
+    record = json.loads((out / "summary.json").read_text())
+    assert record["status"] == "complete"
+    assert [row["unit"] for row in record["rows"]] == ["disc", "disc", "back", "back"]
+
+
+def _alive(group: int) -> bool:
+    """Whether any process of the group runs."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

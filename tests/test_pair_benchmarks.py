@@ -13,13 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from propagate.benchmarks import cub, hpatches, pf_pascal, pf_willow, spair
-from propagate.benchmarks.pairs import EvalFolder, KeypointPair, PckProtocol, evaluate_pairs
+from propagate.benchmarks import cub, hpatches_scenes, pf_pascal, pf_willow, spair
+from propagate.benchmarks.pair_benchmark import PairBenchmark
+from propagate.benchmarks.pairs import KeypointPair, PckProtocol
+from propagate.benchmarks.runner import EvalRequest, run_benchmark
+from propagate.config import EMBEDDED_MODEL, Preset
 from propagate.errors import InputError, LabelError
+from propagate.matching.feature_matcher import FeatureMatcher
 from propagate.matching.semantic import PUBLISHED
-from propagate.progress import no_progress
 from propagate.types import FeatureMap, Frame, Size
 from tests.test_run import call
+from tests.tiny_pipeline import save_tiny_pipeline
 
 ASSETS = Path(__file__).resolve().parent.parent / "examples/assets"
 FAST = ("--short-side", 128)
@@ -153,25 +157,30 @@ def test_a_shifted_image_scores_above_the_floor(
     arguments = ("eval", name, "--root", root, "-o", out, "--alpha", 0.05, "--alpha", 0.04, *FAST)
     code, printed, err = call(capsys, *arguments)
     assert (code, err) == (0, "")
-    assert "same place copied" in printed.splitlines()[-1]
+    assert "seconds per image" in printed
     record = json.loads((out / "summary.json").read_text())
     scores = record["scores"]
     assert record["status"] == "complete"
-    assert record["protocol"]["alphas"] == [0.05, 0.04]
-    assert scores["pck@0.05"]["overall"]["per_image"] > 0.5
+    assert scores["PCK@.05 img"] > 50
+    by_image = "alpha x image" in record["protocol"]
     # The copy is 16 pixels off: exactly alpha 0.05 of the image, which counts.
-    if record["protocol"]["normaliser"] == "image":
-        assert scores["copy@0.05"]["overall"]["per_point"] == 1
-    assert scores["copy@0.04"]["overall"]["per_point"] == 0
-    rows = list(csv.DictReader((out / "pairs.csv").read_text().splitlines()))
-    assert len(rows) == scores["pck@0.05"]["overall"]["pairs"]
+    if by_image:
+        assert scores["copy@.05 pt"] == 100
+    assert scores["copy@.04 pt"] == 0
+    rows = list(csv.DictReader((out / "scores.csv").read_text().splitlines()))
+    assert len(rows) == scores["pairs"]
+    assert [row["unit"] for row in record["rows"]] == [rows[0]["unit"]]
+    for picture in ("bars.png", "curve.png", "worst.png"):
+        with Image.open(out / picture) as image:
+            assert image.width > 300
     # Scoring again with another protocol predicts nothing anew.
-    before = (out / "predictions.jsonl").read_bytes()
+    files = sorted(out.glob("predictions/*/*/*.json"))
+    before = {path: path.read_bytes() for path in files}
     code, _, _ = call(capsys, *arguments, "--normaliser", "image", "--strict")
     again = json.loads((out / "summary.json").read_text())
     assert code == 0
-    assert (out / "predictions.jsonl").read_bytes() == before
-    assert again["scores"]["copy@0.05"]["overall"]["per_point"] == 0
+    assert {path: path.read_bytes() for path in out.glob("predictions/*/*/*.json")} == before
+    assert again["scores"]["copy@.05 pt"] == 0
 
 
 def test_an_evaluation_goes_on_where_it_was_cut(
@@ -180,20 +189,71 @@ def test_an_evaluation_goes_on_where_it_was_cut(
     root, out = make_spair(tmp_path / "data"), tmp_path / "out"
     arguments = ("eval", "spair", "--root", root, "-o", out, *FAST)
     assert call(capsys, *arguments)[0] == 0
-    whole = (out / "predictions.jsonl").read_text()
-    first, second = whole.splitlines()
-    marked = {**json.loads(first), "kept": True}
-    (out / "predictions.jsonl").write_text(json.dumps(marked) + "\n" + second[:20])
+    first, second = sorted((out / "predictions/cup").iterdir())
+    facts, matches = (second / name for name in ("predicted.json", "matches.json"))
+    missing = matches.read_bytes()
+    marked = json.dumps(json.loads((first / "matches.json").read_text()), indent=1)
+    (first / "matches.json").write_text(marked)
+    facts.unlink()
+    matches.unlink()
     assert call(capsys, *arguments)[0] == 0
-    lines = (out / "predictions.jsonl").read_text().splitlines()
-    assert json.loads(lines[0]) == marked
-    assert lines[1] == second
+    assert (first / "matches.json").read_text() == marked
+    assert matches.read_bytes() == missing
     code, _, err = call(capsys, *arguments, "--centred")
     assert code == 1
-    assert (
-        "can't be resumed with other settings (settings.centred was False and is now True)" in err
-    )
+    message = "can't be resumed with other settings (data.matching.centred was False and is now"
+    assert message in err
     assert call(capsys, *arguments, "--centred", "--overwrite")[0] == 0
+    assert (first / "matches.json").read_text() != marked
+    (first / "matches.json").write_text('{"target_xy": [[1, 2]]}')
+    code, _, err = call(capsys, *arguments, "--centred")
+    assert code == 1
+    assert "matches.json can't be read" in err
+    assert "remove its folder" in err
+
+
+def test_pairs_side_by_side_score_alike(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    root = make_spair(tmp_path / "data")
+    arguments = ("eval", "spair", "--root", root, *FAST)
+    for jobs in (1, 2):
+        out = tmp_path / f"out{jobs}"
+        code, _, err = call(capsys, *arguments, "-o", out, "--jobs", jobs)
+        assert (code, err) == (0, "")
+    tables = [(tmp_path / f"out{jobs}/scores.csv").read_text() for jobs in (1, 2)]
+    assert tables[0] == tables[1]
+    found = [sorted((tmp_path / f"out{jobs}").rglob("matches.json")) for jobs in (1, 2)]
+    assert [p.read_bytes() for p in found[0]] == [p.read_bytes() for p in found[1]]
+    # A unit that fails in another process ends the evaluation with its sentence.
+    damaged = root / "JPEGImages/cup/b.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    code, _, err = call(capsys, *arguments, "-o", tmp_path / "out3", "--jobs", 2)
+    assert code == 1
+    assert err.startswith("Error: ")
+    assert "b.jpg" in err
+    assert "Traceback" not in err
+    code, _, err = call(capsys, *arguments, "--jobs", 0)
+    assert (code, "--jobs is 0; it must be 1 or more" in err) == (1, True)
+
+
+def test_the_prompt_names_what_a_pair_shows(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pipeline = save_tiny_pipeline(tmp_path / "sd")
+    root, out = make_spair(tmp_path / "data"), tmp_path / "out"
+    capsys.readouterr()  # of saving the pipeline
+    arguments = ("eval", "spair", "--root", root, "--model", pipeline, "--input-size", "64x64")
+    scored = {}
+    for name, prompt in (
+        ("default", ()),
+        ("literal", ("--prompt", "a photo of a cup")),
+        ("none", ("--prompt", "")),
+    ):
+        code, _, err = call(capsys, *arguments, "-o", out / name, "--t", 100, *prompt)
+        assert (code, err) == (0, "")
+        scored[name] = [p.read_text() for p in sorted((out / name).rglob("matches.json"))]
+    assert scored["default"] == scored["literal"] != scored["none"]
+    record = json.loads((out / "default/summary.json").read_text())
+    assert "prompt='a photo of a {category}'" in record["model"]
 
 
 def test_a_foreign_folder_is_left_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -288,32 +348,41 @@ def test_unknown_category(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
 def test_hpatches(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     root, out = make_hpatches(tmp_path / "data"), tmp_path / "out"
     arguments = ("eval", "hpatches", "--root", root, "-o", out, "--count", 200, *FAST)
-    code, printed, err = call(capsys, *arguments, "--estimator", "ransac")
+    code, _, err = call(capsys, *arguments, "--estimator", "ransac")
     assert (code, err) == (0, "")
-    assert "viewpoint     sift" in printed
     record = json.loads((out / "summary.json").read_text())
-    assert record["scores"]["sift"]["all"] == record["scores"]["sift"]["viewpoint"]
-    assert record["scores"]["sift"]["all"]["accuracy"]["1.0"] == 1
-    assert record["scores"]["features"]["all"]["accuracy"]["5.0"] == 1
-    rows = list(csv.DictReader((out / "pairs.csv").read_text().splitlines()))
-    assert [row["pair"] for row in rows] == [f"v_cup-1-{i}" for i in range(2, 7)]
+    assert [row["unit"] for row in record["rows"]] == ["viewpoint"]
+    assert record["scores"]["SIFT @1"] == 100
+    assert record["scores"]["@5"] == 100
+    assert record["scores"]["pairs"] == 5
+    rows = list(csv.DictReader((out / "scores.csv").read_text().splitlines()))
+    assert [(row["unit"], row["item"]) for row in rows] == [
+        ("v_cup", f"1-{i}") for i in range(2, 7)
+    ]
+    assert float(rows[0]["SIFT error"]) < 1
+    with Image.open(out / "worst.png") as image:
+        assert image.width > 300
+    (out / "predictions/v_cup/homographies.json").write_text("[]")
+    code, _, err = call(capsys, *arguments, "--estimator", "ransac")
+    assert code == 1
+    assert "remove its folder to estimate the scene again" in err
 
 
 def test_hpatches_leaves_out_what_d2_net_does(tmp_path: Path) -> None:
     root = make_hpatches(tmp_path)
-    assert [scene.name for scene in hpatches.find_scenes(root)] == ["v_cup"]
+    assert [scene.name for scene in hpatches_scenes.find_scenes(root)] == ["v_cup"]
     with pytest.raises(InputError, match=r"i_dc/1\.ppm is missing, so this is no complete"):
-        hpatches.find_scenes(root, every=True)
+        hpatches_scenes.find_scenes(root, every=True)
     with pytest.raises(InputError, match="no scene 'v_mug'"):
-        hpatches.find_scenes(root, ["v_mug"])
+        hpatches_scenes.find_scenes(root, ["v_mug"])
     (root / "v_cup/H_1_3").write_text("1 0 x")
     with pytest.raises(LabelError, match="3 x 3 numbers"):
-        hpatches.find_scenes(root)
+        hpatches_scenes.find_scenes(root)
 
 
 def test_keypoints_of_files(tmp_path: Path) -> None:
-    scene = hpatches.find_scenes(make_hpatches(tmp_path))[0]
-    source = hpatches.KeypointSource(folder=tmp_path / "kp")
+    scene = hpatches_scenes.find_scenes(make_hpatches(tmp_path))[0]
+    source = hpatches_scenes.KeypointSource(folder=tmp_path / "kp")
     with pytest.raises(InputError, match=r"v_cup-1\.kp is missing"):
         source.of(scene, 0)
     (tmp_path / "kp").mkdir()
@@ -331,9 +400,9 @@ def test_spair_pairs_at_hand(
     arguments = ("eval", "spair", "--root", root, "-o", tmp_path / "out", "--category", "dog")
     code, out, _ = call(capsys, *arguments, "--json")
     assert code == 0
-    score = json.loads(out)["scores"]["pck@0.1"]["overall"]
-    assert (score["pairs"], score["points"]) == (1, 9)
-    assert score["per_point"] > 0.3
+    scores = json.loads(out)["scores"]
+    assert (scores["pairs"], scores["points"]) == (1, 9)
+    assert scores["PCK@.1 pt"] > 30
 
 
 class StoredMaps:
@@ -358,18 +427,26 @@ class StoredMaps:
 
 def test_the_whole_protocol_equals_the_published_code(shared_dir: Path, tmp_path: Path) -> None:
     oracle = shared_dir / "oracles/spair-pck"
-    record = evaluate_pairs(
+    benchmark = PairBenchmark(
+        "SPair-71k test",
         spair.find_pairs(shared_dir / "data/SPair-71k"),
-        StoredMaps(oracle / "expected_features.npz"),
-        EvalFolder(tmp_path / "out", {}, overwrite=False),
-        settings=PUBLISHED,
         protocol=PckProtocol(),
-        progress=no_progress,
+        matching=PUBLISHED,
+    )
+    stored = StoredMaps(oracle / "expected_features.npz")
+    report = run_benchmark(
+        EvalRequest(
+            benchmark=benchmark,
+            settings=Preset(summary="", model=EMBEDDED_MODEL),
+            output=tmp_path / "out",
+        ),
+        engine=FeatureMatcher(stored, PUBLISHED),
     )
     expected = json.loads((oracle / "expected_spair.json").read_text())
-    found = record["scores"]["pck@0.1"]
-    assert found["overall"]["per_image"] == pytest.approx(expected["per_image"], abs=1e-15)
-    assert found["overall"]["per_point"] == pytest.approx(expected["per_point"], abs=1e-15)
+    per_image, per_point = (report.summary[f"PCK@.1 {kind}"] for kind in ("img", "pt"))
+    assert per_image == pytest.approx(100 * expected["per_image"], abs=1e-12)
+    assert per_point == pytest.approx(100 * expected["per_point"], abs=1e-12)
+    categories = {row.unit: row.scores for row in report.listed}
     for pair in expected["pairs"]:
-        category = found["categories"][pair["category"]]
-        assert category["per_image"] == pytest.approx(pair["pck_per_image"], abs=1e-15)
+        found = categories[pair["category"]]["PCK@.1 img"]
+        assert found == pytest.approx(100 * pair["pck_per_image"], abs=1e-12)

@@ -53,7 +53,7 @@ def test_a_family_is_found_by_being_there():
 
 
 def test_every_option_of_a_card_is_one_that_its_family_knows():
-    common = {"short_side", "input_size"}
+    common = {"short_side", "input_size", "resizing"}
     for family in all_families().values():
         for card in family.cards:
             for options in card.knobs.values():

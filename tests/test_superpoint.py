@@ -14,7 +14,7 @@ import torch
 import transformers
 from PIL import Image
 
-from propagate.benchmarks.hpatches import KeypointSource
+from propagate.benchmarks.hpatches_scenes import KeypointSource
 from propagate.config import ModelOptions
 from propagate.errors import InputError, ModelError
 from propagate.features.registry import create_extractor, locate

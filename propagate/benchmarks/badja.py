@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from propagate.benchmarks.base import Benchmark, Curve, Row, UnitScore, chosen, need
+from propagate.benchmarks.base import ClipBenchmark, Curve, Row, UnitScore, chosen, need
 from propagate.benchmarks.pictures import compared_points
 from propagate.benchmarks.point_files import point_of, predict_points, read_points
 from propagate.config import Preset
@@ -79,7 +79,7 @@ class BadjaClip:
         return mask_scale(read_mask(path).ids)
 
 
-class BadjaBenchmark(Benchmark):
+class BadjaBenchmark(ClipBenchmark):
     """Clips of BADJA that are in DAVIS.
 
     Args:
@@ -148,15 +148,13 @@ class BadjaBenchmark(Benchmark):
         """The resolution."""
         return {"resolution": self._resolution}
 
-    def predict(
-        self, unit: str, settings: Preset, extractor: FeatureExtractor, folder: Path
-    ) -> int:
+    def predict(self, unit: str, settings: Preset, engine: FeatureExtractor, folder: Path) -> int:
         """Write the joints of every frame from the first annotated one on."""
         clip = self._clips[unit]
         truth = clip.truth()
         first, last = min(truth), max(truth)
         reader = open_clip(clip.images, frames=f"{first}:{last + 1}")
-        return predict_points(reader, truth[first], settings, extractor, folder)
+        return predict_points(reader, truth[first], settings, engine, folder)
 
     def score(self, unit: str, folder: Path) -> UnitScore:
         """PCK of a clip."""
@@ -178,21 +176,24 @@ class BadjaBenchmark(Benchmark):
         }
         points = float(np.count_nonzero(~np.isnan(distances)))
         row = Row(unit, "", {**scores, "points": points})
-        return UnitScore(unit, (row,), data=(later, distances))
+        return UnitScore(unit, (row,), data=(later, distances, floor))
 
     def curve(self, scores: Sequence[UnitScore]) -> Curve:
         """PCK over the threshold, mean over clips."""
-        values = [
-            float(np.mean([pck(score.data[1], threshold) for score in scores]))
-            for threshold in _CURVE
-        ]
-        return Curve("threshold, in sqrt(mask area)", "PCK", _CURVE, values)
+        lines = {
+            name: [
+                float(np.mean([pck(score.data[which], threshold) for score in scores]))
+                for threshold in _CURVE
+            ]
+            for which, name in ((1, "propagated"), (2, "first frame copied"))
+        }
+        return Curve("threshold, in sqrt(mask area)", "PCK", _CURVE, lines)
 
     def picture(
         self, score: UnitScore, folder: Path
     ) -> tuple[UInt8[np.ndarray, "h w 3"], str] | None:
         """The annotated frame with the largest mean distance; a lost joint counts as 1."""
-        later, distances = score.data
+        later, distances, _ = score.data
         clip = self._clips[score.unit]
         truth = clip.truth()
         counted = ~np.isnan(distances)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from propagate.config import Preset, Task
+from propagate.config import Preset
 from propagate.errors import InputError
 from propagate.features.base import FeatureExtractor
+from propagate.features.registry import create_extractor
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -60,24 +61,41 @@ class Curve(NamedTuple):
         threshold: what it is called.
         metric: what is on the y axis.
         at: thresholds.
-        values: the metric at each.
+        lines: the metric at each, ours first and by name.
     """
 
     threshold: str
     metric: str
     at: Sequence[float]
-    values: Sequence[float]
+    lines: Mapping[str, Sequence[float]]
 
 
-class Benchmark(ABC):
+class Engine(Protocol):
+    """What predicts: a feature extractor, or a matcher."""
+
+    @property
+    def identity(self) -> str:
+        """Everything that changes the numbers and is no part of `Benchmark.options`."""
+        ...
+
+
+E = TypeVar("E", bound=Engine)
+
+
+class Benchmark(ABC, Generic[E]):
     """A data set, or the part of it to be scored.
 
     Units are the smallest parts that are predicted and scored on their own. Predictions are a
     folder of files per unit; scores are taken from the files, so that they hold for what is kept.
+    Objects can be pickled, to score several units at once.
     """
 
-    task: Task = "propagation"
     unit_kind: str = "clip"
+    """What the first column of the table lists."""
+    picture_kind: str = "frame"
+    """What `predict` counts."""
+    streams: bool = True
+    """Whether the table lists the rows of every unit, so that they can be shown as they come."""
     published: str | None = None
     """Data set in `published.yaml`, where all of it is scored."""
     scored: bool = True
@@ -108,10 +126,28 @@ class Benchmark(ABC):
         """Everything beside model and settings that decides the predictions; JSON values."""
         return {}
 
+    def decisive(self, settings: Preset) -> dict[str, Any]:
+        """What of the settings decides the predictions; JSON values."""
+        return {
+            "model": settings.model,
+            "options": decisive_options(settings),
+            "video": asdict(settings.video),
+        }
+
+    def described(self, settings: Preset) -> str:
+        """The settings in a line, without the model's."""
+        return str(settings.video)
+
     @abstractmethod
-    def predict(
-        self, unit: str, settings: Preset, extractor: FeatureExtractor, folder: Path
-    ) -> int:
+    def load(self, settings: Preset) -> E:
+        """What predicts, with its weights.
+
+        Raises:
+            PropagateError: the model or the settings can't be used.
+        """
+
+    @abstractmethod
+    def predict(self, unit: str, settings: Preset, engine: E, folder: Path) -> int:
         """Write the predictions of a unit into an empty folder, and return how many frames.
 
         Raises:
@@ -132,6 +168,10 @@ class Benchmark(ABC):
         names = dict.fromkeys(name for row in rows for name in row.scores)
         return {name: mean([row.scores[name] for row in rows]) for name in names}
 
+    def listed(self, scores: Sequence[UnitScore]) -> Sequence[Row]:
+        """The rows of the table: by default all there are."""
+        return [row for score in scores for row in score.rows]
+
     def curve(self, scores: Sequence[UnitScore]) -> Curve | None:
         """A curve to draw, where the data set has one."""
         del scores
@@ -143,6 +183,24 @@ class Benchmark(ABC):
         """The worst of a unit as a picture, and what it shows."""
         del score, folder
         return None
+
+
+class ClipBenchmark(Benchmark[FeatureExtractor]):
+    """A data set of clips, whose labels are propagated."""
+
+    def load(self, settings: Preset) -> FeatureExtractor:
+        """The extractor of the settings' model."""
+        return create_extractor(settings.model, settings.options)
+
+
+def decisive_options(settings: Preset) -> dict[str, Any]:
+    """The model options as JSON values.
+
+    A model that is already here gives the same numbers with or without a hub.
+    """
+    options = asdict(settings.options)
+    del options["offline"]
+    return options
 
 
 def mean(values: Sequence[float]) -> float:

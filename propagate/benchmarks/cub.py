@@ -61,6 +61,7 @@ def find_pairs(root: Path, pairs: Path | None = None) -> list[KeypointPair]:
                 target_xy,
                 birds[0].box,
                 birds[1].box,
+                subject="bird",
             )
         )
     return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from propagate.benchmarks.base import Benchmark, Row, UnitScore, chosen, mean, need
+from propagate.benchmarks.base import ClipBenchmark, Row, UnitScore, chosen, mean, need
 from propagate.benchmarks.mask_scores import (
     PROTOCOL,
     ObjectScore,
@@ -146,7 +146,7 @@ def _uneven(sequence: Sequence, frames: int) -> ClipError:
     )
 
 
-class DavisBenchmark(Benchmark):
+class DavisBenchmark(ClipBenchmark):
     """Sequences of DAVIS.
 
     Args:
@@ -196,12 +196,10 @@ class DavisBenchmark(Benchmark):
         """Year and split."""
         return {"year": self._year, "split": self._split}
 
-    def predict(
-        self, unit: str, settings: Preset, extractor: FeatureExtractor, folder: Path
-    ) -> int:
+    def predict(self, unit: str, settings: Preset, engine: FeatureExtractor, folder: Path) -> int:
         """Write an indexed PNG per frame."""
         count = 0
-        for result in propagate_first(self._sequences[unit], extractor, settings):
+        for result in propagate_first(self._sequences[unit], engine, settings):
             write_mask(folder / f"{result.frame.name}.png", result.labels.ids)
             count += 1
         return count

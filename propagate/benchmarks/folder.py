@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from propagate.benchmarks.base import Row
-from propagate.errors import OutputError
-from propagate.output.atomic import atomic_folder, atomic_path, make_folder, remove_leftovers
+from propagate.benchmarks.units import Predicted, predicted_in
+from propagate.output.atomic import atomic_path, make_folder, remove_leftovers
 from propagate.output.record_folder import RecordFolder
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """How the predictions of a unit came about.
-
-    Args:
-        frames: how many.
-        seconds: wall-clock time.
-    """
-
-    frames: int
-    seconds: float
 
 
 class EvalFolder(RecordFolder):
@@ -37,9 +21,6 @@ class EvalFolder(RecordFolder):
 
     def __init__(self, path: Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
         super().__init__(path, config, mode="overwrite" if overwrite else "resume")
-        self._predicted: dict[str, Predicted] = {}
-        if self._started and self._index.exists():
-            self._predicted = self._read_index()
 
     @property
     def record_path(self) -> Path:
@@ -91,15 +72,16 @@ class EvalFolder(RecordFolder):
         remove_leftovers(self.path)
         for path in (self.table, self.markdown, self.bars, self.curve, self.worst, self.submission):
             path.unlink(missing_ok=True)
-        if self._replaces:
-            # First, so that a kill in between leaves no predictions of other settings.
-            self._index.unlink(missing_ok=True)
-            shutil.rmtree(self.predictions, ignore_errors=True)
+        shutil.rmtree(self._replaced, ignore_errors=True)
+        if self._replaces and self.predictions.exists():
+            # At once, so that a kill in between leaves no predictions of other settings.
+            self.predictions.rename(self._replaced)
+            shutil.rmtree(self._replaced, ignore_errors=True)
         make_folder(self.predictions)
 
     def predicted(self, unit: str) -> Predicted | None:
         """How the predictions of a unit came about, where they are complete."""
-        return self._predicted.get(unit) if self.of(unit).is_dir() else None
+        return None if self._replaces else predicted_in(self.of(unit))
 
     def needs(self, units: Sequence[str]) -> bool:
         """Whether any unit has no complete predictions."""
@@ -108,20 +90,6 @@ class EvalFolder(RecordFolder):
     def of(self, unit: str) -> Path:
         """The folder of a unit's predictions."""
         return self.predictions / unit
-
-    @contextmanager
-    def writing(self, unit: str) -> Iterator[Path]:
-        """An empty folder, which becomes the unit's when the block succeeds."""
-        make_folder(self.of(unit).parent)
-        with atomic_folder(self.of(unit)) as folder:
-            yield folder
-
-    def add(self, unit: str, predicted: Predicted) -> None:
-        """Note that the predictions of a unit are complete."""
-        self._predicted[unit] = predicted
-        content = {name: vars(item) for name, item in self._predicted.items()}
-        with atomic_path(self._index) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def write_table(self, rows: Sequence[Row]) -> None:
         """Write the rows as CSV, every metric a column."""
@@ -136,17 +104,5 @@ class EvalFolder(RecordFolder):
                 writer.writerow([row.unit, row.item, *(row.scores.get(m, "") for m in metrics)])
 
     @property
-    def _index(self) -> Path:
-        return self.path / "predicted.json"
-
-    def _read_index(self) -> dict[str, Predicted]:
-        try:
-            content = json.loads(self._index.read_text(encoding="utf-8"))
-            return {
-                str(name): Predicted(int(item["frames"]), float(item["seconds"]))
-                for name, item in content.items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise OutputError(
-                f"{self._index} can't be read ({error}); start over with --overwrite."
-            ) from error
+    def _replaced(self) -> Path:
+        return self.path / ".replaced"

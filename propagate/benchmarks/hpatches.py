@@ -1,238 +1,221 @@
-"""HPatches: homographies between six photos of a scene (Balntas et al., 2017).
+"""HPatches: homographies from the first photo of a scene to each other one, by keypoints.
 
-Layout: `hpatches-sequences-release` with a folder per scene, `i_*` under other light and `v_*` from
-other viewpoints: `1.ppm` to `6.ppm`, `H_1_2` to `H_1_6`. As d2-net has it, 8 scenes with large
-images are left out, so 108 remain. Places count from the centre of the first pixel here, as in the
-data set's own files.
+Protocol: `eval_hpatches.py` and `eval_homography.py` of DIFT: mutual nearest neighbours among the
+features at keypoints, mean error of the four corners. The data set is read by `hpatches_scenes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
 
-from propagate.benchmarks.pairs import EvalFolder, MapStore, picture, picture_size, require_file
+from propagate.benchmarks.base import Benchmark, Curve, Row, UnitScore, decisive_options
+from propagate.benchmarks.hpatches_scenes import IMAGES, KeypointSource, Scene
+from propagate.benchmarks.pairs import picture, picture_size
+from propagate.benchmarks.pictures import compared_corners, compared_sides
+from propagate.config import Preset
 from propagate.errors import InputError, LabelError
-from propagate.features.base import FeatureExtractor
-from propagate.matching.detectors import Detector, detect
+from propagate.features.registry import create_extractor
+from propagate.matching.feature_matcher import MapCache
 from propagate.matching.geometric import (
     GeometricSettings,
     fit_transform,
     match_keypoints,
     mutual_nearest,
 )
-from propagate.metrics.homography import THRESHOLDS, accuracy, area_under_curve, corner_errors
+from propagate.metrics.homography import (
+    THRESHOLDS,
+    accuracy,
+    area_under_curve,
+    corner_errors,
+    warp,
+)
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64
+    from jaxtyping import Float64, UInt8
 
-WHERE = "https://github.com/hpatches/hpatches-dataset (the full image sequences)"
-LEFT_OUT = frozenset(
-    (
-        "i_contruction",
-        "i_crownnight",
-        "i_dc",
-        "i_pencils",
-        "i_whitebuilding",
-        "v_artisans",
-        "v_astronautis",
-        "v_talent",
-    )
-)
-_IMAGES = 6
+_PUBLISHED = 108  # scenes
+_FILE = "homographies.json"
+_WAYS = {"features": "", "sift": "SIFT "}
+_KINDS = {"i": "illumination", "v": "viewpoint"}
+_CURVE = tuple(np.arange(0.5, 10.01, 0.5).tolist())
+_CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], dtype=np.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """One scene.
-
-    Args:
-        name: of its folder.
-        images: six of them; the first one is matched with each other one.
-        homographies: five, float64 [3, 3], from the first image to each other one.
-    """
-
-    name: str
-    images: tuple[Path, ...]
-    homographies: tuple[Float64[np.ndarray, "3 3"], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeypointSource:
-    """Where the keypoints of the images come from.
-
-    Args:
-        detector: which finds them, where there are no files.
-        count: the most of them.
-        folder: with `<scene>-<image>.kp` (x and y a line), as DIFT reads them; None to detect.
-
-    Raises:
-        InputError: a value is out of range.
-    """
-
-    detector: Detector = "sift"
-    count: int = 1000
-    folder: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.detector not in get_args(Detector) or self.count < 1:
-            raise InputError(
-                f"{self.count} keypoints of {self.detector!r} can't be; take 1 or more of "
-                f"{', '.join(get_args(Detector))}."
-            )
-
-    def of(self, scene: Scene, image: int) -> Float64[np.ndarray, "n 2"]:
-        """Different keypoints of an image (0 to 5), from the outer corner of the first pixel.
-
-        Raises:
-            InputError: the file is missing.
-            LabelError: it is damaged.
-        """
-        if self.folder is None:
-            return detect(picture(scene.images[image]).rgb, self.detector, count=self.count)
-        path = self.folder / f"{scene.name}-{image + 1}.kp"
-        if not path.is_file():
-            raise InputError(f"{path} is missing; give the keypoints of every image, x y a line.")
-        try:
-            rows = [
-                [float(word) for word in line.split()[:2]]
-                for line in path.read_text(encoding="utf-8").splitlines()
-                if line.strip()
-            ]
-            return np.unique(np.array(rows, dtype=np.float64).reshape(-1, 2), axis=0) + 0.5
-        except ValueError as error:
-            raise LabelError(f"{path} is damaged: it must have x and y a line.") from error
-
-
-def find_scenes(root: Path, names: Sequence[str] = (), *, every: bool = False) -> list[Scene]:
-    """The scenes that are there.
-
-    Args:
-        root: the folder hpatches-sequences-release.
-        names: only these; none for all.
-        every: whether to take the 8 large scenes too.
-
-    Raises:
-        InputError: a file is missing; says which, and where to get it.
-        LabelError: a homography is damaged.
-    """
-    there = sorted(p.name for p in root.glob("[iv]_*") if p.is_dir()) if root.is_dir() else []
-    if not there:
-        raise InputError(
-            f"{root} has no scene (i_* or v_*), so it is no HPatches; get it from {WHERE}, and "
-            "name the folder hpatches-sequences-release as --root."
-        )
-    unknown = [name for name in names if name not in there]
-    if unknown:
-        raise InputError(f"There is no scene {unknown[0]!r} in {root}.")
-    chosen = names or [name for name in there if every or name not in LEFT_OUT]
-    return [_scene(root / name) for name in chosen]
-
-
-def _scene(folder: Path) -> Scene:
-    images = tuple(
-        require_file(folder / f"{i}.ppm", "HPatches", WHERE) for i in range(1, _IMAGES + 1)
-    )
-    paths = [require_file(folder / f"H_1_{i}", "HPatches", WHERE) for i in range(2, _IMAGES + 1)]
-    return Scene(folder.name, images, tuple(_homography(path) for path in paths))
-
-
-def _homography(path: Path) -> Float64[np.ndarray, "3 3"]:
-    try:
-        return np.array(path.read_text().split(), dtype=np.float64).reshape(3, 3)
-    except ValueError as error:
-        raise LabelError(f"{path} is damaged: it must have 3 x 3 numbers.") from error
-
-
-def evaluate_scenes(
-    scenes: Sequence[Scene],
-    extractor: FeatureExtractor,
-    folder: EvalFolder,
-    *,
-    keypoints: KeypointSource,
-    settings: GeometricSettings,
-    progress: Any,
-) -> dict[str, Any]:
-    """Estimate the homographies that are not there yet, score all, and write table and summary.
-
-    Beside the features' homographies there are those of SIFT's own keypoints and descriptors.
+class HpatchesBenchmark(Benchmark[MapCache]):
+    """Scenes of HPatches, beside SIFT's own keypoints and descriptors under the same estimator.
 
     Args:
         scenes: to score.
-        extractor: of features.
-        folder: to write.
         keypoints: where they come from.
-        settings: of matcher and estimator; the model must be a homography.
-        progress: wraps the pairs.
-
-    Returns:
-        The record that was written.
+        matching: of matcher and estimator; the model must be a homography.
 
     Raises:
-        OutputError: the folder's predictions are by another model.
+        InputError: `matching` fits something else.
     """
-    if settings.model != "homography":
-        raise InputError("HPatches has homographies only; leave out --transform.")
-    folder.check_same("model", extractor.identity)
-    folder.prepare()
-    folder.write_record("running", model=extractor.identity)
-    maps = MapStore(extractor, scenes[0].images[:2])
-    pairs = {f"{scene.name}-1-{i + 1}": (scene, i) for scene in scenes for i in range(1, _IMAGES)}
-    predicted = folder.predict(
-        list(pairs), lambda name: _predict(*pairs[name], maps, keypoints, settings), progress
-    )
-    rows = []
-    for name, (scene, image) in pairs.items():
-        size, truth = picture_size(scene.images[0]), scene.homographies[image - 1]
-        row: dict[str, Any] = {"pair": name, "kind": scene.name[0]}
-        for way in ("features", "sift"):
-            found = predicted[name][way]
-            matrix = None if found["matrix"] is None else np.array(found["matrix"])
-            row[f"{way}_matches"] = found["matches"]
-            row[f"{way}_inliers"] = found["inliers"]
-            row[f"{way}_error"] = float(corner_errors(matrix, truth, size).mean())
-        rows.append(row)
-    folder.write_table(rows)
-    protocol = {"text": "mean error of 4 corners <= threshold, pixels", "thresholds": THRESHOLDS}
-    return folder.write_record(
-        "complete",
-        model=extractor.identity,
-        protocol=protocol | asdict(settings),
-        scores={way: _scores(rows, way) for way in ("features", "sift")},
-    )
 
+    unit_kind = "scenes"
+    streams = False
+    picture_kind = "image"
 
-def _predict(
-    scene: Scene, image: int, maps: MapStore, keypoints: KeypointSource, settings: GeometricSettings
-) -> dict[str, Any]:
-    source_xy, target_xy = (keypoints.of(scene, i) for i in (0, image))
-    source, target = (maps[scene.images[i]] for i in (0, image))
-    matches = match_keypoints(source, target, source_xy, target_xy, settings)
-    first, second = (_sift(scene.images[i], keypoints.count) for i in (0, image))
-    pairs, _ = mutual_nearest(torch.from_numpy(first[1]), torch.from_numpy(second[1]), metric="l2")
-    return {
-        "features": _fitted(matches.source_xy - 0.5, matches.target_xy - 0.5, settings),
-        "sift": _fitted(first[0][pairs[:, 0]], second[0][pairs[:, 1]], settings),
-    }
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        *,
+        keypoints: KeypointSource,
+        matching: GeometricSettings,
+    ) -> None:
+        if matching.model != "homography":
+            raise InputError("HPatches has homographies only; leave out --transform.")
+        self._scenes = {scene.name: scene for scene in scenes}
+        self._keypoints = keypoints
+        self._matching = matching
+        self.published = "hpatches" if len(scenes) == _PUBLISHED else None
 
+    @property
+    def name(self) -> str:
+        """`HPatches, 108 scenes`."""
+        return f"HPatches, {len(self._scenes)} scenes"
 
-def _fitted(
-    source: Float64[np.ndarray, "n 2"],
-    target: Float64[np.ndarray, "n 2"],
-    settings: GeometricSettings,
-) -> dict[str, Any]:
-    found = fit_transform(source, target, settings)
-    return {
-        "matches": len(source),
-        "inliers": int(found.inliers.sum()),
-        "matrix": None if found.matrix is None else found.matrix.tolist(),
-    }
+    @property
+    def protocol(self) -> str:
+        """What an error is."""
+        return (
+            "HPatches: homography from the first image to each other one; @t: share of pairs whose "
+            "mean error of the four corners is at most t pixels; AUC: area under that curve."
+        )
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Names of the scenes."""
+        return tuple(self._scenes)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Accuracy and area of the features' homographies, and accuracy of SIFT's."""
+        return tuple(f"{prefix}{t:g}" for prefix in ("@", "AUC@", "SIFT @") for t in THRESHOLDS)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Keypoints, matcher and estimator."""
+        folder = self._keypoints.folder
+        return {
+            "keypoints": asdict(self._keypoints)
+            | {"folder": None if folder is None else str(folder.absolute())},
+            "matching": asdict(self._matching),
+        }
+
+    def decisive(self, settings: Preset) -> dict[str, Any]:
+        """Model and model options."""
+        return {"model": settings.model, "options": decisive_options(settings)}
+
+    def described(self, settings: Preset) -> str:
+        """Keypoints, matcher and estimator."""
+        del settings
+        return f"{self._keypoints} {self._matching}"
+
+    def load(self, settings: Preset) -> MapCache:
+        """The extractor's maps."""
+        scene = next(iter(self._scenes.values()))
+        extractor = create_extractor(settings.model, settings.options, task="geometric")
+        first = [picture(path) for path in scene.images[:2]] if settings.options.pca else ()
+        return MapCache(extractor, first)
+
+    def predict(self, unit: str, settings: Preset, engine: MapCache, folder: Path) -> int:
+        """Write the five homographies, of the features and of SIFT."""
+        del settings
+        scene = self._scenes[unit]
+        found = [self._estimate(scene, image, engine) for image in range(1, IMAGES)]
+        (folder / _FILE).write_text(json.dumps(found) + "\n", encoding="utf-8")
+        return IMAGES
+
+    def score(self, unit: str, folder: Path) -> UnitScore:
+        """Corner errors of the five pairs."""
+        scene = self._scenes[unit]
+        found = _read(folder / _FILE)
+        size = picture_size(scene.images[0])
+        rows = []
+        for image, (ways, truth) in enumerate(zip(found, scene.homographies, strict=True), 2):
+            scores: dict[str, float] = {}
+            for way, prefix in _WAYS.items():
+                matrix = _matrix(ways[way])
+                error = float(corner_errors(matrix, truth, size).mean())
+                scores[f"{prefix}error"] = error
+                scores[f"{prefix}matches"] = float(ways[way]["matches"])
+                scores[f"{prefix}inliers"] = float(ways[way]["inliers"])
+                scores |= {f"{prefix}@{t:g}": 100.0 * (error <= t) for t in THRESHOLDS}
+            rows.append(Row(unit, f"1-{image}", scores))
+        return UnitScore(unit, tuple(rows), data=[_matrix(ways["features"]) for ways in found])
+
+    def summarise(self, scores: Sequence[UnitScore]) -> dict[str, float]:
+        """Accuracy and area over all pairs."""
+        return _shares([row for score in scores for row in score.rows])
+
+    def listed(self, scores: Sequence[UnitScore]) -> Sequence[Row]:
+        """A row for each kind of scene."""
+        kinds = {
+            name: [row for score in scores if score.unit[0] == kind for row in score.rows]
+            for kind, name in _KINDS.items()
+        }
+        return [Row(name, "", _shares(rows)) for name, rows in kinds.items() if rows]
+
+    def curve(self, scores: Sequence[UnitScore]) -> Curve:
+        """Accuracy over the threshold."""
+        rows = [row for score in scores for row in score.rows]
+        lines = {
+            way: (100 * accuracy(_errors(rows, prefix), _CURVE)).tolist()
+            for way, prefix in _WAYS.items()
+        }
+        return Curve("mean corner error, pixels", "pairs", _CURVE, lines)
+
+    def picture(
+        self, score: UnitScore, folder: Path
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], str] | None:
+        """The first image, and the worst other one with its outline: true and as estimated."""
+        del folder
+        scene = self._scenes[score.unit]
+        errors = _errors(score.rows, "")
+        worst = int(errors.argmax())
+        first, other = (picture(scene.images[i]) for i in (0, worst + 1))
+        corners = _CORNERS * (first.size.width - 1, first.size.height - 1)
+        matrix = score.data[worst]
+        drawn = compared_corners(
+            other.rgb,
+            None if matrix is None else warp(matrix, corners) + 0.5,
+            warp(scene.homographies[worst], corners) + 0.5,
+        )
+        caption = f"{score.unit} {score.rows[worst].item}: off by {errors[worst]:.1f} px"
+        return compared_sides(first.rgb, drawn), caption
+
+    def _estimate(self, scene: Scene, image: int, maps: MapCache) -> dict[str, Any]:
+        source_xy, target_xy = (self._keypoints.of(scene, i) for i in (0, image))
+        source, target = (maps.of(picture(scene.images[i])) for i in (0, image))
+        matches = match_keypoints(source, target, source_xy, target_xy, self._matching)
+        first, second = (_sift(scene.images[i], self._keypoints.count) for i in (0, image))
+        pairs, _ = mutual_nearest(
+            torch.from_numpy(first[1]), torch.from_numpy(second[1]), metric="l2"
+        )
+        return {
+            "features": self._fit(matches.source_xy - 0.5, matches.target_xy - 0.5),
+            "sift": self._fit(first[0][pairs[:, 0]], second[0][pairs[:, 1]]),
+        }
+
+    def _fit(
+        self, source: Float64[np.ndarray, "n 2"], target: Float64[np.ndarray, "n 2"]
+    ) -> dict[str, Any]:
+        found = fit_transform(source, target, self._matching)
+        return {
+            "matches": len(source),
+            "inliers": int(found.inliers.sum()),
+            "matrix": None if found.matrix is None else found.matrix.tolist(),
+        }
 
 
 def _sift(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -247,21 +230,35 @@ def _sift(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     return unique, descriptors[rows]
 
 
-def _scores(rows: Sequence[dict[str, Any]], way: str) -> dict[str, Any]:
-    """Accuracy and area by threshold, of all pairs and of each kind."""
-    kinds = {"all": rows} | {
-        name: [row for row in rows if row["kind"] == kind]
-        for kind, name in (("i", "illumination"), ("v", "viewpoint"))
-    }
-    found = {}
-    for name, part in kinds.items():
-        if part:
-            errors = np.array([row[f"{way}_error"] for row in part])
-            found[name] = {
-                "pairs": len(part),
-                "accuracy": dict(zip(map(str, THRESHOLDS), accuracy(errors).tolist(), strict=True)),
-                "auc": dict(
-                    zip(map(str, THRESHOLDS), area_under_curve(errors).tolist(), strict=True)
-                ),
-            }
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        if len(found) == IMAGES - 1 and all(
+            {"matches", "inliers", "matrix"} <= set(ways[way]) for ways in found for way in _WAYS
+        ):
+            return found
+        reason = "it has other content"
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = str(error)
+    raise LabelError(
+        f"{path} can't be read ({reason}); remove its folder to estimate the scene again."
+    )
+
+
+def _matrix(found: Mapping[str, Any]) -> Float64[np.ndarray, "3 3"] | None:
+    return None if found["matrix"] is None else np.array(found["matrix"], dtype=np.float64)
+
+
+def _errors(rows: Sequence[Row], prefix: str) -> Float64[np.ndarray, " n"]:
+    return np.array([row.scores[f"{prefix}error"] for row in rows], dtype=np.float64)
+
+
+def _shares(rows: Sequence[Row]) -> dict[str, float]:
+    """Accuracy and area in per cent."""
+    found: dict[str, float] = {"pairs": float(len(rows))}
+    for prefix in _WAYS.values():
+        errors = _errors(rows, prefix)
+        for name, values in (("@", accuracy(errors)), ("AUC@", area_under_curve(errors))):
+            pairs = zip(THRESHOLDS, values.tolist(), strict=True)
+            found |= {f"{prefix}{name}{t:g}": 100 * value for t, value in pairs}
     return found

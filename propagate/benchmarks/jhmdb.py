@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from propagate.benchmarks.base import Benchmark, Curve, Row, UnitScore, chosen, mean, need
+from propagate.benchmarks.base import ClipBenchmark, Curve, Row, UnitScore, chosen, mean, need
 from propagate.benchmarks.pictures import compared_points
 from propagate.benchmarks.point_files import point_of, predict_points, read_points
 from propagate.config import Preset
@@ -82,7 +82,7 @@ def _clip(root: Path, name: str) -> JhmdbClip:
     )
 
 
-class JhmdbBenchmark(Benchmark):
+class JhmdbBenchmark(ClipBenchmark):
     """Test clips of JHMDB.
 
     Args:
@@ -130,14 +130,12 @@ class JhmdbBenchmark(Benchmark):
         """The split."""
         return {"split": self._split}
 
-    def predict(
-        self, unit: str, settings: Preset, extractor: FeatureExtractor, folder: Path
-    ) -> int:
+    def predict(self, unit: str, settings: Preset, engine: FeatureExtractor, folder: Path) -> int:
         """Write the joints of every frame."""
         clip = self._clips[unit]
         truth = clip.truth()
         reader = open_clip(clip.images, frames=f":{len(truth)}")
-        frames = predict_points(reader, truth[0], settings, extractor, folder)
+        frames = predict_points(reader, truth[0], settings, engine, folder)
         if frames != len(truth):
             raise InputError(
                 f"{clip.images} has {frames} frames and {clip.joints} {len(truth)}; {WHERE}."
@@ -160,8 +158,12 @@ class JhmdbBenchmark(Benchmark):
 
     def curve(self, scores: Sequence[UnitScore]) -> Curve:
         """PCK over the threshold."""
-        values = jhmdb_pck(_pooled(scores)[0], _CURVE)
-        return Curve("threshold", "PCK", _CURVE, [mean(row.tolist()) for row in values])
+        names = ("propagated", "first frame copied")
+        lines = {
+            name: [mean(row.tolist()) for row in jhmdb_pck(pooled, _CURVE)]
+            for name, pooled in zip(names, _pooled(scores), strict=True)
+        }
+        return Curve("threshold", "PCK", _CURVE, lines)
 
     def picture(
         self, score: UnitScore, folder: Path

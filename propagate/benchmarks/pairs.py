@@ -1,43 +1,28 @@
-"""Data sets of image pairs with keypoints: predict every pair, keep it on disk, then score."""
+"""Two images with the same keypoints, and how places found for them are scored."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
-from propagate.errors import InputError, OutputError
-from propagate.features.base import FeatureExtractor, FittedExtractor
-from propagate.geometry import map_points
-from propagate.matching.semantic import SemanticSettings, match_points
-from propagate.metrics.pck import (
-    PckSummary,
-    box_side,
-    correct_points,
-    image_side,
-    keypoint_side,
-    summarise,
-)
-from propagate.output.atomic import atomic_path, make_folder
-from propagate.output.record_folder import Mode, RecordFolder
+from propagate.errors import InputError
+from propagate.metrics.pck import box_side, correct_points, image_side, keypoint_side
 from propagate.pipeline import first_frame
-from propagate.types import FeatureMap, Frame, Size
+from propagate.types import Frame, Size
 from propagate.video import open_clip
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64
+    from jaxtyping import Bool, Float, Float64
 
 Normaliser = Literal["target-box", "source-box", "target-keypoints", "image"]
 
-_MAPS_KEPT = 32
+_IN_NAMES = re.compile(r"[^\w.()+-]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +38,7 @@ class KeypointPair:
         target_xy: float64 [n, 2], the same points in the target.
         source_box: left, top, right, bottom of the thing, where the data set has it.
         target_box: the same in the target.
+        subject: what both show, in words; empty where the category says it.
     """
 
     name: str
@@ -63,6 +49,17 @@ class KeypointPair:
     target_xy: Float64[np.ndarray, "n 2"]
     source_box: tuple[float, float, float, float] | None = None
     target_box: tuple[float, float, float, float] | None = None
+    subject: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What both images show, in words."""
+        return self.subject or self.category
+
+    @property
+    def unit(self) -> str:
+        """Category and name as a relative path that any file system takes."""
+        return "/".join(_IN_NAMES.sub("_", part) for part in (self.category, self.name))
 
     def side(self, normaliser: Normaliser) -> float:
         """What distances are divided by, in pixels.
@@ -110,108 +107,22 @@ class PckProtocol:
         if not self.alphas or not all(0 < alpha <= 1 for alpha in self.alphas):
             raise InputError(f"alphas are {self.alphas}; give one or more, each from 0 to 1.")
 
+    def correct(
+        self, pair: KeypointPair, xy: Float[np.ndarray, "n 2"], alpha: float
+    ) -> Bool[np.ndarray, " n"]:
+        """Which places found for a pair's points are right.
+
+        Args:
+            pair: of the points.
+            xy: float64, pixels of the target; NaN where nothing was found.
+            alpha: the threshold.
+        """
+        return correct_points(
+            xy, pair.target_xy, side=pair.side(self.normaliser), alpha=alpha, strict=self.strict
+        )
+
     def __str__(self) -> str:
         return f"PCK, distance {'<' if self.strict else '<='} alpha x {self.normaliser}"
-
-
-class EvalFolder(RecordFolder):
-    """The folder of one evaluation: predictions as they come, the table, and the summary.
-
-    An evaluation that was cut short goes on where it was; one with another configuration is
-    refused, unless it is to be replaced.
-    """
-
-    job = "evaluation"
-
-    def __init__(self, path: Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
-        mode: Mode = "overwrite" if overwrite else "resume"
-        super().__init__(path, config, mode=mode)
-
-    @property
-    def record_path(self) -> Path:
-        """Configuration, protocol, versions, model and scores."""
-        return self.path / "summary.json"
-
-    @property
-    def predictions(self) -> Path:
-        """A line of JSON per pair."""
-        return self.path / "predictions.jsonl"
-
-    @property
-    def table(self) -> Path:
-        """Scores, a row per pair."""
-        return self.path / "pairs.csv"
-
-    def prepare(self) -> None:
-        """Make the folder, without what is to be replaced."""
-        make_folder(self.path)
-        if self._replaces:
-            for item in (self.predictions, self.table, self.record_path):
-                item.unlink(missing_ok=True)
-
-    def predicted(self) -> dict[str, dict[str, Any]]:
-        """What is there by the name of the pair; a line that was cut short is dropped."""
-        if not self.predictions.is_file():
-            return {}
-        lines = self.predictions.read_text(encoding="utf-8").splitlines()
-        entries = [entry for entry in map(_entry, lines) if entry is not None]
-        with atomic_path(self.predictions) as temporary:
-            whole = "".join(json.dumps(entry) + "\n" for entry in entries)
-            temporary.write_text(whole, encoding="utf-8")
-        return {entry["name"]: entry for entry in entries}
-
-    def predict(
-        self, names: Sequence[str], make: Callable[[str], dict[str, Any]], progress: Any
-    ) -> dict[str, dict[str, Any]]:
-        """The prediction of every name; those that are missing are made and written one by one."""
-        found = self.predicted()
-        missing = [name for name in names if name not in found]
-        try:
-            with self.predictions.open("a", encoding="utf-8") as file:
-                for name in progress("predicting", len(missing), missing):
-                    found[name] = {"name": name, **make(name)}
-                    file.write(json.dumps(found[name]) + "\n")
-                    file.flush()
-        except OSError as error:
-            raise OutputError(f"Cannot write {self.predictions}: {error.strerror}.") from error
-        return {name: found[name] for name in names}
-
-    def write_table(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the scores of the pairs, all with the same columns."""
-        with (
-            atomic_path(self.table) as path,
-            path.open("w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-
-def _entry(line: str) -> dict[str, Any] | None:
-    """A prediction, or None for a line that was cut short."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and "name" in entry else None
-
-
-class MapStore:
-    """Feature maps of images, the latest of which are kept."""
-
-    def __init__(self, extractor: FeatureExtractor, first: Iterable[Path]) -> None:
-        self._extractor = extractor
-        self._maps: OrderedDict[Path, FeatureMap] = OrderedDict()
-        if isinstance(extractor, FittedExtractor):
-            extractor.fit([picture(path) for path in first])
-
-    def __getitem__(self, path: Path) -> FeatureMap:
-        if path not in self._maps:
-            self._maps[path] = self._extractor.extract([picture(path)])[0]
-            if len(self._maps) > _MAPS_KEPT:
-                self._maps.popitem(last=False)
-        self._maps.move_to_end(path)
-        return self._maps[path]
 
 
 def picture(path: Path) -> Frame:
@@ -260,112 +171,3 @@ def chosen_pairs(
         raise InputError(f"--limit is {limit}; it must be 1 or more.")
     found = [pair for pair in pairs if not categories or pair.category in categories]
     return sorted(found, key=lambda pair: (pair.category, str(pair.source), pair.name))[:limit]
-
-
-def evaluate_pairs(
-    pairs: Sequence[KeypointPair],
-    extractor: FeatureExtractor,
-    folder: EvalFolder,
-    *,
-    settings: SemanticSettings,
-    protocol: PckProtocol,
-    progress: Any,
-) -> dict[str, Any]:
-    """Predict all pairs that are not predicted yet, score all, and write table and summary.
-
-    Args:
-        pairs: to score.
-        extractor: of features.
-        folder: to write; its configuration must hold all but the protocol.
-        settings: of the matcher.
-        protocol: of the scores.
-        progress: wraps the pairs.
-
-    Returns:
-        The record that was written.
-
-    Raises:
-        InputError: a point lies outside of its image, or there is no pair.
-        OutputError: the folder's predictions are by another model.
-    """
-    if not pairs:
-        raise InputError("There is no pair to score.")
-    for pair in pairs:
-        pair.side(protocol.normaliser)
-    folder.check_same("model", extractor.identity)
-    folder.prepare()
-    folder.write_record("running", model=extractor.identity)
-    by_name = {pair.name: pair for pair in pairs}
-    maps = MapStore(extractor, (pairs[0].source, pairs[0].target))
-    predicted = folder.predict(
-        list(by_name), lambda name: _predict(by_name[name], maps, settings), progress
-    )
-    rows, summaries = _score(pairs, predicted, protocol)
-    folder.write_table(rows)
-    return folder.write_record(
-        "complete",
-        model=extractor.identity,
-        protocol={"text": str(protocol), **asdict(protocol)},
-        scores=summaries,
-    )
-
-
-def _predict(pair: KeypointPair, maps: MapStore, settings: SemanticSettings) -> dict[str, Any]:
-    source, target = maps[pair.source], maps[pair.target]
-    # An annotated point may lie on or just beyond the border.
-    inside = np.clip(pair.source_xy, 0, (source.image_size.width, source.image_size.height))
-    matches = match_points(source, target, inside, settings)
-    xy: list[list[float] | None] = [None] * len(inside)
-    for row, query in enumerate(matches.query):
-        if xy[query] is None:
-            xy[query] = [round(float(value), 3) for value in matches.target_xy[row]]
-    copied = map_points(inside, source.image_size, target.image_size)
-    return {"target_xy": xy, "copied_xy": np.round(copied, 3).tolist()}
-
-
-def _score(
-    pairs: Sequence[KeypointPair],
-    predicted: Mapping[str, Mapping[str, Any]],
-    protocol: PckProtocol,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row per pair, and the summary by alpha."""
-    rows: list[dict[str, Any]] = [
-        {
-            "pair": pair.name,
-            "category": pair.category,
-            "points": len(pair.target_xy),
-            "side": round(pair.side(protocol.normaliser), 3),
-        }
-        for pair in pairs
-    ]
-    scores: dict[str, Any] = {}
-    for alpha in protocol.alphas:
-        for column, key in (("pck", "target_xy"), ("copy", "copied_xy")):
-            check = partial(_correct, protocol=protocol, alpha=alpha)
-            correct = [check(pair, predicted[pair.name][key]) for pair in pairs]
-            for row, flags in zip(rows, correct, strict=True):
-                row[f"{column}@{alpha:g}"] = round(float(flags.mean()), 4) if len(flags) else ""
-            together = [(pair.category, c) for pair, c in zip(pairs, correct, strict=True)]
-            scores[f"{column}@{alpha:g}"] = _facts(summarise(together))
-    return rows, scores
-
-
-def _correct(
-    pair: KeypointPair, xy: Sequence[Any], *, protocol: PckProtocol, alpha: float
-) -> np.ndarray:
-    places = np.array([(np.nan, np.nan) if at is None else at for at in xy], dtype=np.float64)
-    return correct_points(
-        places.reshape(-1, 2),
-        pair.target_xy,
-        side=pair.side(protocol.normaliser),
-        alpha=alpha,
-        strict=protocol.strict,
-    )
-
-
-def _facts(summary: PckSummary) -> dict[str, Any]:
-    return {
-        "overall": asdict(summary.overall),
-        "category_mean": asdict(summary.category_mean),
-        "categories": {name: asdict(pck) for name, pck in summary.categories.items()},
-    }

@@ -42,4 +42,6 @@ def _pair(root: Path, table: Path, number: int, row: list[str]) -> KeypointPair:
     source_xy, target_xy = (places(x, y, table, number) for x, y in (xs_ys[:2], xs_ys[2:]))
     category = images[0].parent.name
     name = f"{number:04d}-{images[0].stem}-{images[1].stem}"
-    return KeypointPair(name, category, images[0], images[1], source_xy, target_xy)
+    # "car(G)" and "car(M)" are cars.
+    subject = category.partition("(")[0]
+    return KeypointPair(name, category, images[0], images[1], source_xy, target_xy, subject=subject)

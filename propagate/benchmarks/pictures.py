@@ -60,6 +60,43 @@ def compared_points(
     return drawn
 
 
+def compared_sides(
+    left: UInt8[np.ndarray, "h w 3"], right: UInt8[np.ndarray, "h2 w2 3"]
+) -> UInt8[np.ndarray, "h3 w3 3"]:
+    """Two pictures side by side, of the height of the lower one."""
+    height = min(left.shape[0], right.shape[0])
+    scaled = [
+        cv2.resize(
+            rgb,
+            (max(round(rgb.shape[1] * height / rgb.shape[0]), 1), height),
+            interpolation=cv2.INTER_AREA,
+        )
+        for rgb in (left, right)
+    ]
+    return np.concatenate(scaled, axis=1)
+
+
+def compared_corners(
+    rgb: UInt8[np.ndarray, "h w 3"],
+    pred: Float[np.ndarray, "4 2"] | None,
+    true: Float[np.ndarray, "4 2"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Outline of another image as estimated (red) and as it is (white).
+
+    Args:
+        rgb: the picture.
+        pred: (x, y) of the corners in pixels, around the image; None where there is no estimate.
+        true: the same.
+    """
+    drawn = rgb.copy()
+    width = max(2, round(rgb.shape[0] / _ROWS_PER_WIDTH))
+    for corners, colour in ((true, TRUE_COLOUR), (pred, PREDICTED_COLOUR)):
+        if corners is not None and np.isfinite(corners).all():
+            outline = np.array([_pixel(corner) for corner in corners])
+            cv2.polylines(drawn, [outline], isClosed=True, color=colour, thickness=width)
+    return drawn
+
+
 def _pixel(place: Float[np.ndarray, " xy"]) -> tuple[int, int]:
     x, y = np.clip(np.floor(place), -(2**14), 2**14)
     return int(x), int(y)

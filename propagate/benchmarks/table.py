@@ -81,6 +81,7 @@ def comparison(report: EvalReport, metrics: Sequence[str]) -> str:
     theirs = [
         [row.method, row.settings, *_cells(row.scores, metrics), row.source]
         for row in report.published
+        if any(name in row.scores for name in metrics)
     ]
     return markdown_table(["method", "settings", *metrics, "source"], [ours, *theirs])
 
@@ -88,12 +89,11 @@ def comparison(report: EvalReport, metrics: Sequence[str]) -> str:
 def markdown_report(report: EvalReport, metrics: Sequence[str], unit_kind: str) -> str:
     """Protocol, settings, the comparison and every row."""
     config = {name: report.record["config"].get(name) for name in ("data", "options", "video")}
-    rows = [row for score in report.scores for row in score.rows]
     parts = [
         f"# {report.name}",
         report.protocol,
         comparison(report, metrics),
-        row_table(rows, metrics, unit_kind),
+        row_table(report.listed, metrics, unit_kind),
         f"Settings: `{json.dumps(config, sort_keys=True)}`",
     ]
     return "\n\n".join(parts) + "\n"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from propagate.benchmarks.base import Benchmark, Row, UnitScore, chosen, need
+from propagate.benchmarks.base import ClipBenchmark, Row, UnitScore, chosen, need
 from propagate.benchmarks.pictures import compared_points
 from propagate.benchmarks.safe_pickle import load_arrays
 from propagate.config import Preset
@@ -96,7 +96,7 @@ class ArrayReader:
             yield Frame(self.source, index, self.video[index], index / self.fps, f"{index:05d}")
 
 
-class TapvidBenchmark(Benchmark):
+class TapvidBenchmark(ClipBenchmark):
     """Videos of TAP-Vid DAVIS.
 
     Args:
@@ -123,6 +123,7 @@ class TapvidBenchmark(Benchmark):
         content = load_arrays(path)
         if not isinstance(content, dict):
             raise InputError(f"{path} does not have a video by name; {WHERE}.")
+        self._made_of = (root, mode, side, names)
         self._clips = {
             name: _clip(path, name, content[name])
             for name in chosen(names, sorted(map(str, content)), path)
@@ -130,6 +131,10 @@ class TapvidBenchmark(Benchmark):
         self._mode: QueryMode = mode
         self._side = side
         self.published = None if names else f"tapvid-davis-{mode}"
+
+    def __reduce__(self) -> Any:
+        """Another process reads the file itself, instead of getting all videos."""
+        return _again, self._made_of
 
     @property
     def name(self) -> str:
@@ -162,9 +167,7 @@ class TapvidBenchmark(Benchmark):
         """Query mode and size."""
         return {"mode": self._mode, "side": self._side}
 
-    def predict(
-        self, unit: str, settings: Preset, extractor: FeatureExtractor, folder: Path
-    ) -> int:
+    def predict(self, unit: str, settings: Preset, engine: FeatureExtractor, folder: Path) -> int:
         """Write places (0 to 1) and visibility of every query."""
         clip = self._clips[unit]
         video = clip.video
@@ -182,7 +185,7 @@ class TapvidBenchmark(Benchmark):
                 results = VideoPropagator(
                     ArrayReader(unit, video, begin),
                     {start: _query(clip, [queries[row][0] for row in rows], start, video)},
-                    extractor=extractor,
+                    extractor=engine,
                     settings=settings.video,
                     device=settings.options.device,
                     workspace=workspace,
@@ -232,6 +235,12 @@ class TapvidBenchmark(Benchmark):
             counted[:, worst],
         )
         return drawn, f"{score.unit}: AJ {score.rows[0].scores['AJ']:.1f}; frame {worst}"
+
+
+def _again(
+    root: Path, mode: QueryMode, side: int | None, names: tuple[str, ...]
+) -> TapvidBenchmark:
+    return TapvidBenchmark(root, mode=mode, side=side, names=names)
 
 
 def _clip(path: Path, name: str, item: Any) -> TapvidClip:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from propagate.benchmarks.base import Benchmark, Row, UnitScore, chosen, mean, need
+from propagate.benchmarks.base import ClipBenchmark, Row, UnitScore, chosen, mean, need
 from propagate.benchmarks.mask_scores import read_predictions
 from propagate.benchmarks.pictures import compared_masks
 from propagate.config import Preset
@@ -41,7 +41,7 @@ _DATA_SET = "VIP"
 _VOID = 255
 
 
-class VipBenchmark(Benchmark):
+class VipBenchmark(ClipBenchmark):
     """Videos of VIP.
 
     Args:
@@ -98,15 +98,13 @@ class VipBenchmark(Benchmark):
         """The split."""
         return {"split": self._split}
 
-    def predict(
-        self, unit: str, settings: Preset, extractor: FeatureExtractor, folder: Path
-    ) -> int:
+    def predict(self, unit: str, settings: Preset, engine: FeatureExtractor, folder: Path) -> int:
         """Write the category ids of every frame as an indexed PNG."""
         images, _ = self._folders[unit]
         propagator = VideoPropagator(
             open_clip(images),
             Masks(self._truth(unit)[0], void=_VOID),
-            extractor=extractor,
+            extractor=engine,
             settings=settings.video,
             device=settings.options.device,
         )

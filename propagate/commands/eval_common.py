@@ -38,60 +38,86 @@ def names_option(what: str) -> Callable[[Command], Command]:
 
 
 def output_options(command: Command) -> Command:
-    """Add `--output`, `--overwrite` and `--json`."""
-    command = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")(
-        command
+    """Add `--output`, `--overwrite`, `--jobs` and `--json`."""
+    options = (
+        click.option(
+            "-o",
+            "--output",
+            type=click.Path(path_type=Path),
+            help="Folder for predictions, scores.csv, summary.json, table.md and pictures.",
+        ),
+        click.option(
+            "--overwrite",
+            is_flag=True,
+            help="Replace the evaluation in the output folder instead of going on with it.",
+        ),
+        click.option(
+            "--jobs",
+            type=int,
+            default=1,
+            show_default=True,
+            help="Clips or pairs at once, in processes with a model each (and a GPU each, where "
+            "there are several).",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the record as JSON."),
     )
-    command = click.option(
-        "--overwrite",
-        is_flag=True,
-        help="Replace the evaluation in the output folder instead of going on with it.",
-    )(command)
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path),
-        help="Folder for predictions, scores.csv, summary.json, table.md and pictures.",
-    )(command)
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
-def evaluate_on(
-    benchmark: Benchmark,
-    settings: Preset,
-    *,
-    output: Path | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """Run a data set and print what comes of it, row by row."""
+def evaluate_on(benchmark: Benchmark[Any], settings: Preset, values: dict[str, Any]) -> None:
+    """Run a data set and print what comes of it, row by row.
+
+    Args:
+        benchmark: the data set.
+        settings: model and settings.
+        values: of `output_options`, by their names; others are left alone.
+    """
     from propagate.benchmarks.runner import EvalRequest, run_benchmark
     from propagate.benchmarks.table import TextTable
 
-    table = TextTable(benchmark.units, benchmark.metrics)
+    output, as_json = values["output"], values["as_json"]
+    names = benchmark.units if benchmark.streams else ()
+    table = TextTable(names, benchmark.metrics, items=benchmark.streams)
 
     def begin(model: str) -> None:
-        click.echo(f"{benchmark.name}\n{benchmark.protocol}\n{model}\n{settings.video}")
-        if benchmark.scored:
-            click.echo(table.head(benchmark.unit_kind))
+        head = table.head(benchmark.unit_kind) if benchmark.scored else ""
+        lines = (benchmark.name, benchmark.protocol, model, benchmark.described(settings), head)
+        click.echo("\n".join(filter(None, lines)))
 
     def report(score: UnitScore) -> None:
-        for row in score.rows:
+        for row in score.rows if benchmark.streams else ():
             click.echo(table.row(row.unit, row.item, row.scores))
 
     def silent(_: Any) -> None:
         """With --json nothing but the record goes to stdout."""
 
+    request = EvalRequest(
+        benchmark=benchmark,
+        settings=settings,
+        output=output,
+        overwrite=values["overwrite"],
+        jobs=values["jobs"],
+    )
     found = run_benchmark(
-        EvalRequest(benchmark=benchmark, settings=settings, output=output, overwrite=overwrite),
+        request,
         begin=silent if as_json else begin,
         report=silent if as_json else report,
         progress=progress_bar,
     )
-    click.echo(json.dumps(found.record, indent=2) if as_json else _closing(found, table, output))
+    if as_json:
+        click.echo(json.dumps(found.record, indent=2))
+        return
+    rows = () if benchmark.streams else found.listed
+    lines = [table.row(row.unit, row.item, row.scores) for row in rows]
+    click.echo("\n".join([*lines, _closing(found, table, benchmark, output)]))
 
 
-def _closing(report: EvalReport, table: TextTable, output: Path | None) -> str:
-    lines = [f"{report.seconds_per_frame:.3f} seconds per frame"]
+def _closing(
+    report: EvalReport, table: TextTable, benchmark: Benchmark[Any], output: Path | None
+) -> str:
+    lines = [f"{report.seconds_per_frame:.3f} seconds per {benchmark.picture_kind}"]
     if report.scores:
         lines = [table.row("all", "", report.summary), *table.published(report.published), *lines]
     if output is not None:

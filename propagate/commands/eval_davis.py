@@ -58,18 +58,15 @@ def _evaluate(
     root: Path,
     split: str,
     names: tuple[str, ...],
-    output: Path | None,
-    overwrite: bool,
-    as_json: bool,
     **values: Any,
 ) -> None:
     settings = resolve_preset(values)
     from propagate.benchmarks.davis import DavisBenchmark
 
     benchmark = DavisBenchmark(root, year=year, split=split, names=names)
-    if not benchmark.scored and output is None:
+    if not benchmark.scored and values["output"] is None:
         raise click.UsageError(
             f"{benchmark.name} has the first masks alone, so all that comes of it is "
             "submission.zip; name a folder for it with --output."
         )
-    evaluate_on(benchmark, settings, output=output, overwrite=overwrite, as_json=as_json)
+    evaluate_on(benchmark, settings, values)

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from propagate.commands.options import model_options, progress_bar, resolve_model
+from propagate.commands.eval_common import evaluate_on, output_options
+from propagate.commands.options import model_options, resolve_model
+from propagate.config import Preset, Task
 
 if TYPE_CHECKING:
     from propagate.benchmarks.pairs import KeypointPair
 
+# Published numbers stand beside ours where all of the pairs are scored.
+_PUBLISHED = {
+    ("SPair-71k test", 12234): "spair-test",
+    ("PF-Pascal test", 299): "pf-pascal-test",
+    ("PF-Willow", 900): "pf-willow",
+}
+
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _common(command: Command) -> Command:
-    """Options of every data set of pairs, below its own ones."""
-    options = (
-        click.option(
-            "-o",
-            "--output",
-            type=click.Path(path_type=Path),
-            required=True,
-            help="Folder to write; an evaluation that was cut short there goes on.",
-        ),
-        click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation there."),
-        click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
-        model_options,
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def _root(folder: str) -> Callable[[Command], Command]:
@@ -67,6 +55,7 @@ def _pck_options(normaliser: str, alphas: tuple[float, ...]) -> Callable[[Comman
             help="The best pixel, as published, or the centre of the best cells.",
         ),
         click.option("--centred", is_flag=True, help="Take the image's mean off its features."),
+        click.option("--flip", is_flag=True, help="Try the source mirrored too, keep the better."),
     )
 
     def add(command: Command) -> Command:
@@ -81,38 +70,42 @@ def _pck_options(normaliser: str, alphas: tuple[float, ...]) -> Callable[[Comman
 @_root("SPair-71k")
 @click.option("--split", type=click.Choice(["trn", "val", "test"]), default="test")
 @_pck_options("target-box", (0.05, 0.1, 0.15))
-@_common
+@output_options
+@model_options
 def spair(root: Path, split: str, **values: Any) -> None:
     """SPair-71k: PCK by the box, per image and per point, beside the copy floor.
 
-    DIFT's protocol: the target's box, `<=`, best pixel of the upsampled features.
+    DIFT's protocol: the target's box, `<=`, best pixel of the upsampled features; models that read
+    text get "a photo of a {category}" unless --prompt says something else, {category} included.
     """
     from propagate.benchmarks.spair import find_pairs
 
-    _score("spair", root, lambda: find_pairs(root, split), {"split": split}, values)
+    _evaluate(f"SPair-71k {split}", find_pairs(root, split), {"split": split}, values)
 
 
 @click.command(name="pf-pascal")
 @_root("PF-dataset-PASCAL")
 @click.option("--split", type=click.Choice(["val", "test"]), default="test")
 @_pck_options("image", (0.05, 0.1, 0.15))
-@_common
+@output_options
+@model_options
 def pf_pascal(root: Path, split: str, **values: Any) -> None:
     """PF-Pascal: PCK by the image or by the box around the points."""
     from propagate.benchmarks.pf_pascal import find_pairs
 
-    _score("pf-pascal", root, lambda: find_pairs(root, split), {"split": split}, values)
+    _evaluate(f"PF-Pascal {split}", find_pairs(root, split), {"split": split}, values)
 
 
 @click.command(name="pf-willow")
 @_root("PF-dataset")
 @_pck_options("target-keypoints", (0.05, 0.1, 0.15))
-@_common
+@output_options
+@model_options
 def pf_willow(root: Path, **values: Any) -> None:
     """PF-Willow: PCK by the box around the points."""
     from propagate.benchmarks.pf_willow import find_pairs
 
-    _score("pf-willow", root, lambda: find_pairs(root), {}, values)
+    _evaluate("PF-Willow", find_pairs(root), {}, values)
 
 
 @click.command()
@@ -123,13 +116,14 @@ def pf_willow(root: Path, **values: Any) -> None:
     help="Text file with two image numbers a line.  [default: neighbouring test images]",
 )
 @_pck_options("image", (0.05, 0.1, 0.15))
-@_common
+@output_options
+@model_options
 def cub(root: Path, pairs: Path | None, **values: Any) -> None:
     """CUB-200-2011: PCK of the parts that both birds show."""
     from propagate.benchmarks.cub import find_pairs
 
-    chosen = {"pairs": None if pairs is None else str(pairs.absolute())}
-    _score("cub", root, lambda: find_pairs(root, pairs), chosen, values)
+    choice = {"pairs": None if pairs is None else str(pairs.absolute())}
+    _evaluate("CUB-200-2011", find_pairs(root, pairs), choice, values)
 
 
 @click.command()
@@ -165,107 +159,58 @@ def cub(root: Path, pairs: Path | None, **values: Any) -> None:
     show_default=True,
 )
 @click.option("--threshold", type=float, default=3.0, show_default=True, help="Pixels of RANSAC.")
-@_common
-def hpatches(
-    root: Path, scenes: tuple[str, ...], every_scene: bool, as_json: bool, **values: Any
-) -> None:
+@output_options
+@model_options
+def hpatches(root: Path, scenes: tuple[str, ...], every_scene: bool, **values: Any) -> None:
     """HPatches: corner errors of homographies, beside SIFT's.
 
     DIFT's protocol: SuperPoint keypoints (--keypoint-files), --sampling published, and cosine with
     LMedS for DIFT_sd, L2 with RANSAC for DIFT_adm.
     """
-    from propagate.benchmarks.hpatches import KeypointSource, evaluate_scenes, find_scenes
-    from propagate.benchmarks.pairs import EvalFolder
-    from propagate.features.registry import create_extractor
+    from propagate.benchmarks.hpatches import HpatchesBenchmark
+    from propagate.benchmarks.hpatches_scenes import KeypointSource, find_scenes
     from propagate.matching.geometric import GeometricSettings
 
-    model, options = resolve_model(values)
-    found = find_scenes(root, scenes, every=every_scene)
+    settings = _settings(values, "geometric")
     names = ("metric", "sampling", "ratio", "estimator", "threshold")
-    settings = GeometricSettings(**{name: values[name] for name in names})
-    files = values["keypoint_files"]
-    source = KeypointSource(detector=values["keypoints"], count=values["count"], folder=files)
-    config = {
-        "benchmark": "hpatches",
-        "root": str(root.absolute()),
-        "scenes": [scene.name for scene in found],
-        "keypoints": asdict(source) | {"folder": None if files is None else str(files.absolute())},
-        "settings": asdict(settings),
-        "model": model,
-        "options": asdict(options),
-    }
-    folder = EvalFolder(values["output"], config, overwrite=values["overwrite"])
-    extractor = create_extractor(model, options, task="geometric")
-    record = evaluate_scenes(
-        found, extractor, folder, keypoints=source, settings=settings, progress=progress_bar
+    benchmark = HpatchesBenchmark(
+        find_scenes(root, scenes, every=every_scene),
+        keypoints=KeypointSource(
+            detector=values["keypoints"], count=values["count"], folder=values["keypoint_files"]
+        ),
+        matching=GeometricSettings(**{name: values[name] for name in names}),
     )
-    if as_json:
-        click.echo(json.dumps(record))
-        return
-    click.echo(f"{record['model']}\n{record['protocol']['text']}; {settings}")
-    click.echo(f"{'':14}{'':10}{'pairs':>6}{'@1':>7}{'@3':>7}{'@5':>7}   AUC @1/3/5")
-    for way, kinds in record["scores"].items():
-        for kind, score in kinds.items():
-            shares = "".join(f"{100 * value:7.1f}" for value in score["accuracy"].values())
-            areas = " ".join(f"{100 * value:.1f}" for value in score["auc"].values())
-            click.echo(f"{kind:14}{way:10}{score['pairs']:6}{shares}   {areas}")
+    evaluate_on(benchmark, settings, values)
 
 
-def _score(
-    benchmark: str,
-    root: Path,
-    find: Callable[[], list[KeypointPair]],
-    chosen: dict[str, Any],
+def _evaluate(
+    title: str,
+    pairs: list[KeypointPair],
+    choice: dict[str, Any],
     values: dict[str, Any],
 ) -> None:
-    """Evaluate a data set of keypoint pairs by its options, and print its table."""
-    from propagate.benchmarks.pairs import EvalFolder, PckProtocol, chosen_pairs, evaluate_pairs
-    from propagate.features.registry import create_extractor
+    """Evaluate a data set of keypoint pairs by its options."""
+    from propagate.benchmarks.pair_benchmark import PairBenchmark
+    from propagate.benchmarks.pairs import PckProtocol, chosen_pairs
     from propagate.matching.semantic import SemanticSettings
 
-    model, options = resolve_model(values)
-    protocol = PckProtocol(
-        normaliser=values["normaliser"], strict=values["strict"], alphas=tuple(values["alphas"])
+    settings = _settings(values, "semantic")
+    categories, limit = values["categories"], values["limit"]
+    chosen = chosen_pairs(pairs, categories, limit)
+    benchmark = PairBenchmark(
+        title,
+        chosen,
+        protocol=PckProtocol(
+            normaliser=values["normaliser"], strict=values["strict"], alphas=tuple(values["alphas"])
+        ),
+        matching=SemanticSettings(place=values["place"], centred=values["centred"]),
+        flip=values["flip"],
+        choice={**choice, "categories": list(categories), "limit": limit},
+        published=_PUBLISHED.get((title, len(chosen))),
     )
-    settings = SemanticSettings(place=values["place"], centred=values["centred"])
-    pairs = chosen_pairs(find(), values["categories"], values["limit"])
-    config = {
-        "benchmark": benchmark,
-        "root": str(root.absolute()),
-        **chosen,
-        "categories": list(values["categories"]),
-        "limit": values["limit"],
-        "settings": asdict(settings),
-        "model": model,
-        "options": asdict(options),
-    }
-    folder = EvalFolder(values["output"], config, overwrite=values["overwrite"])
-    extractor = create_extractor(model, options, task="semantic")
-    record = evaluate_pairs(
-        pairs, extractor, folder, settings=settings, protocol=protocol, progress=progress_bar
-    )
-    if values["as_json"]:
-        click.echo(json.dumps(record))
-        return
-    click.echo(f"{record['model']}\n{record['protocol']['text']}; {settings}")
-    _print_table(record["scores"])
+    evaluate_on(benchmark, settings, values)
 
 
-def _print_table(scores: dict[str, Any]) -> None:
-    """Per image / per point, in per cent."""
-    columns = [scores[name] for name in scores if name.startswith("pck")]
-    floor = [scores[name]["overall"] for name in scores if name.startswith("copy")]
-    heads = "".join(f"{name:>15}" for name in scores if name.startswith("pck"))
-    click.echo(f"{'per image / per point':22}{'pairs':>6}{'points':>8}{heads}")
-    for name in columns[0]["categories"]:
-        _print_row(name, [column["categories"][name] for column in columns])
-    _print_row("mean of categories", [column["category_mean"] for column in columns])
-    _print_row("all", [column["overall"] for column in columns])
-    _print_row("same place copied", floor)
-
-
-def _print_row(name: str, parts: list[dict[str, Any]]) -> None:
-    cells = "".join(
-        f"{100 * part['per_image']:7.1f} /{100 * part['per_point']:6.1f}" for part in parts
-    )
-    click.echo(f"{name:22}{parts[0]['pairs']:6}{parts[0]['points']:8}{cells}")
+def _settings(values: dict[str, Any], task: Task) -> Preset:
+    model, options = resolve_model(values, task=task)
+    return Preset(summary="", model=model, options=options)

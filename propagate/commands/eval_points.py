@@ -22,9 +22,6 @@ def jhmdb(
     root: Path,
     split: int,
     names: tuple[str, ...],
-    output: Path | None,
-    overwrite: bool,
-    as_json: bool,
     **values: Any,
 ) -> None:
     """JHMDB: PCK of 15 joints carried through the test clips, by CRW's protocol.
@@ -36,7 +33,7 @@ def jhmdb(
     from propagate.benchmarks.jhmdb import JhmdbBenchmark
 
     benchmark = JhmdbBenchmark(root, split=split, names=names)
-    evaluate_on(benchmark, settings, output=output, overwrite=overwrite, as_json=as_json)
+    evaluate_on(benchmark, settings, values)
 
 
 @click.command()
@@ -62,9 +59,6 @@ def badja(
     davis: Path | None,
     resolution: Any,
     names: tuple[str, ...],
-    output: Path | None,
-    overwrite: bool,
-    as_json: bool,
     **values: Any,
 ) -> None:
     """BADJA: PCK of joints of animals, in units of the square root of the mask's area.
@@ -75,7 +69,7 @@ def badja(
     from propagate.benchmarks.badja import BadjaBenchmark
 
     benchmark = BadjaBenchmark(root, davis=davis, resolution=resolution, names=names)
-    evaluate_on(benchmark, settings, output=output, overwrite=overwrite, as_json=as_json)
+    evaluate_on(benchmark, settings, values)
 
 
 @click.command()
@@ -97,9 +91,6 @@ def tapvid(
     query: Any,
     native: bool,
     names: tuple[str, ...],
-    output: Path | None,
-    overwrite: bool,
-    as_json: bool,
     **values: Any,
 ) -> None:
     """TAP-Vid DAVIS: Average Jaccard, position and occlusion accuracy of point tracks.
@@ -112,4 +103,4 @@ def tapvid(
 
     side = None if native else TAPVID_SIDE
     benchmark = TapvidBenchmark(root, mode=query, side=side, names=names)
-    evaluate_on(benchmark, settings, output=output, overwrite=overwrite, as_json=as_json)
+    evaluate_on(benchmark, settings, values)

@@ -21,9 +21,6 @@ def vip(
     root: Path,
     split: str,
     names: tuple[str, ...],
-    output: Path | None,
-    overwrite: bool,
-    as_json: bool,
     **values: Any,
 ) -> None:
     """VIP: mean IoU of 20 categories of body parts and clothes.
@@ -35,4 +32,4 @@ def vip(
     from propagate.benchmarks.vip import VipBenchmark
 
     benchmark = VipBenchmark(root, split=split, names=names)
-    evaluate_on(benchmark, settings, output=output, overwrite=overwrite, as_json=as_json)
+    evaluate_on(benchmark, settings, values)

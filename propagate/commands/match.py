@@ -96,7 +96,7 @@ def match(source: Path, target: Path, overwrite: bool, as_json: bool, **values: 
     from propagate.matching.geometric import GeometricSettings
     from propagate.matching.semantic import SemanticSettings
 
-    model, options = resolve_model(values)
+    model, options = resolve_model(values, task=values["method"])
     request = MatchRequest(
         source=source,
         target=target,

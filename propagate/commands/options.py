@@ -25,6 +25,8 @@ from propagate.config import (
     Precision,
     Preset,
     PropagationSettings,
+    Resizing,
+    Task,
     VideoSettings,
     WindowShape,
     preset,
@@ -54,6 +56,7 @@ _MODEL_FIELDS = (
     "latent",
     "short_side",
     "input_size",
+    "resizing",
     "pca",
     "seed",
     "device",
@@ -112,6 +115,11 @@ _MODEL_OPTIONS = (
     ),
     click.option("--short-side", type=int, help="Resize frames to this short side, in pixels."),
     click.option("--input-size", metavar="WxH", help="Resize frames to this very size, in pixels."),
+    click.option(
+        "--resizing",
+        type=click.Choice(get_args(Resizing)),
+        help="How: bilinear without, or bicubic with antialiasing.  [default: the model's]",
+    ),
     click.option("--pca", type=int, help="Principal components to keep."),
     click.option("--seed", type=int, help="Seed of the noise.  [default: 0]"),
     click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]"),
@@ -395,13 +403,15 @@ def _with(command: Command, options: Sequence[Callable[[Command], Command]]) -> 
 
 
 def resolve_model(
-    values: dict[str, Any], *, otherwise: str = "default"
+    values: dict[str, Any], *, otherwise: str = "default", task: Task = "propagation"
 ) -> tuple[str, ModelOptions]:
     """Take the model options out of `values` and apply those given to the preset named there.
 
     Args:
         values: by the names of options.
         otherwise: the preset where none is named.
+        task: what the model is for. Presets are of propagation: of step, layer and size another
+            task takes the model's own defaults.
 
     Raises:
         InputError: a value is not allowed.
@@ -418,6 +428,8 @@ def resolve_model(
         # A step or layer that a preset names is one of its own model.
         shared = {name: getattr(options, name) for name in COMMON_OPTIONS}
         options = ModelOptions(**shared)
+    elif task != "propagation":
+        options = ModelOptions()
     for rivals in RIVAL_OPTIONS:
         if any(name in given for name in rivals):
             nothing: dict[str, Any] = dict.fromkeys(rivals)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 COMMON_OPTIONS = frozenset(
-    ("short_side", "input_size", "seed", "device", "dtype", "compile", "batch_size", "memory")
+    (
+        *("short_side", "input_size", "resizing", "seed"),
+        *("device", "dtype", "compile", "batch_size", "memory"),
+    )
 )
 """The `ModelOptions` of every extractor that computes."""
 

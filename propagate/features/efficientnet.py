@@ -128,7 +128,9 @@ class EfficientNetExtractor:
 
     def _extract_one(self, frame: Frame) -> list[FeatureMap]:
         size = self._settings.input_size.of(frame.size)
-        maps = self._network(pixel_batch([frame], size).to(self._device))
+        maps = self._network(
+            pixel_batch([frame], size, self._settings.input_size.resizing).to(self._device)
+        )
         return [
             FeatureMap(maps[block][0].float(), frame.size, size)
             for block, _ in self._settings.layers

@@ -12,7 +12,7 @@ from propagate.errors import InputError
 
 _PART = re.compile(r"(?P<model>[^\[\]]+?)(?:\[(?P<options>[^\[\]]*)\])?(?::(?P<weight>[\d.eE-]+))?")
 _INTEGERS = ("t", "up_ft_index", "ensemble_size", "short_side", "seed")
-_TEXTS = ("layer", "facet", "prompt", "latent")
+_TEXTS = ("layer", "facet", "prompt", "latent", "resizing")
 
 
 @dataclass(frozen=True)

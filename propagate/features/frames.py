@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from propagate.config import Resizing
 from propagate.errors import ModelError
 from propagate.features.device import dtype_name
 from propagate.geometry import resize_rgb
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def pixel_batch(frames: Sequence[Frame], size: Size) -> UInt8[Tensor, "b 3 h w"]:
+def pixel_batch(
+    frames: Sequence[Frame], size: Size, resizing: Resizing
+) -> UInt8[Tensor, "b 3 h w"]:
     """RGB values 0-255 of frames resized to `size`, on the CPU."""
-    resized = [torch.from_numpy(resize_rgb(frame.rgb, size)) for frame in frames]
-    return torch.stack([rgb.permute(2, 0, 1) for rgb in resized])
+    resized = [resize_rgb(frame.rgb, size, resizing) for frame in frames]
+    # Pillow's arrays can't be written to, which torch warns of.
+    return torch.stack([torch.tensor(rgb).permute(2, 0, 1) for rgb in resized])
 
 
 def finite_map(

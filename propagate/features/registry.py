@@ -124,6 +124,16 @@ def find_installed(model: str) -> hub.ResolvedModel | None:
         return None
 
 
+def understands(model: str, option: str, *, offline: bool = False) -> bool:
+    """Whether a model, or a part of it, has an option of its own or shared.
+
+    Raises:
+        ModelError: as `locate`.
+    """
+    located = (locate(part.model, offline=offline) for part in parse(model))
+    return any(option in found.family.known for found in located)
+
+
 def create_extractor(
     model: str, options: ModelOptions, *, task: Task = "propagation"
 ) -> FeatureExtractor:

@@ -14,8 +14,9 @@ def input_size(options: ModelOptions, *, multiple: int) -> InputSize:
         options: complete options.
         multiple: what both sides are floored to a multiple of.
     """
+    how = options.resizing or "bilinear"
     if options.input_size is not None:
-        return InputSize(exact=Size(*options.input_size), multiple=multiple)
+        return InputSize(exact=Size(*options.input_size), multiple=multiple, resizing=how)
     if options.short_side is not None:
-        return InputSize(short_side=options.short_side, multiple=multiple)
-    return InputSize(multiple=multiple)
+        return InputSize(short_side=options.short_side, multiple=multiple, resizing=how)
+    return InputSize(multiple=multiple, resizing=how)

@@ -161,7 +161,7 @@ class DiffusionExtractor:
             return []
         size = self._settings.input_size.of(frames[0].size)
         self._check_size(size)
-        posterior = self.posterior(pixel_batch(frames, size))
+        posterior = self.posterior(pixel_batch(frames, size, self._settings.input_size.resizing))
         noisy = [
             self.noisy_latents(Posterior(posterior.mean[i], posterior.std[i]), frame.index)
             for i, frame in enumerate(frames)

@@ -55,8 +55,12 @@ def _layers(files: ResolvedModel) -> list[LayerInfo]:
 
 _KNOBS: Mapping[Task, ModelOptions] = {
     "propagation": ModelOptions(t=51, up_ft_index=7, ensemble_size=4, short_side=480),
-    "semantic": ModelOptions(t=101, up_ft_index=4, ensemble_size=8, input_size=(512, 512)),
-    "geometric": ModelOptions(t=41, up_ft_index=11, ensemble_size=4, input_size=(768, 768)),
+    "semantic": ModelOptions(
+        t=101, up_ft_index=4, ensemble_size=8, input_size=(512, 512), resizing="bicubic"
+    ),
+    "geometric": ModelOptions(
+        t=41, up_ft_index=11, ensemble_size=4, input_size=(768, 768), resizing="bicubic"
+    ),
 }
 
 FAMILY = Family(

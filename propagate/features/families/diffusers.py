@@ -102,16 +102,24 @@ def _sd_knobs(side: int) -> Mapping[Task, ModelOptions]:
     """DIFT_sd's published settings, with the size that the model was trained at for pairs."""
     return {
         "propagation": ModelOptions(t=51, up_ft_index=2, ensemble_size=8, short_side=480),
-        "semantic": ModelOptions(t=261, up_ft_index=1, ensemble_size=8, input_size=(side, side)),
-        "geometric": ModelOptions(t=0, up_ft_index=2, ensemble_size=8, input_size=(side, side)),
+        "semantic": ModelOptions(
+            t=261, up_ft_index=1, ensemble_size=8, input_size=(side, side), resizing="bicubic"
+        ),
+        "geometric": ModelOptions(
+            t=0, up_ft_index=2, ensemble_size=8, input_size=(side, side), resizing="bicubic"
+        ),
     }
 
 
 # SDXL has three up blocks: its 0 and 1 have the strides of 1 and 2 in Stable Diffusion 1 and 2.
 _XL_KNOBS: Mapping[Task, ModelOptions] = {
     "propagation": ModelOptions(t=51, up_ft_index=1, ensemble_size=8, short_side=480),
-    "semantic": ModelOptions(t=261, up_ft_index=0, ensemble_size=8, input_size=(1024, 1024)),
-    "geometric": ModelOptions(t=0, up_ft_index=1, ensemble_size=8, input_size=(1024, 1024)),
+    "semantic": ModelOptions(
+        t=261, up_ft_index=0, ensemble_size=8, input_size=(1024, 1024), resizing="bicubic"
+    ),
+    "geometric": ModelOptions(
+        t=0, up_ft_index=1, ensemble_size=8, input_size=(1024, 1024), resizing="bicubic"
+    ),
 }
 
 

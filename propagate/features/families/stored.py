@@ -44,7 +44,7 @@ FAMILY = Family(
     cards=(),
     options=frozenset(),
     # What is stored already can't be asked for in another way.
-    common=COMMON_OPTIONS - {"short_side", "input_size", "seed"},
+    common=COMMON_OPTIONS - {"short_side", "input_size", "resizing", "seed"},
     matches=_matches,
     select=_select,
     load=_load,

@@ -144,7 +144,9 @@ class VisionExtractor:
             )
         per_frame = [
             layers
-            for chunk in self._batches.run(self._maps, pixel_batch(frames, size))
+            for chunk in self._batches.run(
+                self._maps, pixel_batch(frames, size, self._size.resizing)
+            )
             for layers in zip(*chunk, strict=True)
         ]
         return [
@@ -231,7 +233,7 @@ def _sizes(options: ModelOptions, architecture: Architecture, *, dino: bool) -> 
             f"multiples of {size.multiple}."
         )
     if dino:
-        return LongSideSize(short_side=size.short_side, multiple=size.multiple, exact=size.exact)
+        return LongSideSize(**vars(size))
     return size
 
 

@@ -14,11 +14,10 @@ from propagate.errors import InputError
 from propagate.features.base import FeatureExtractor, FittedExtractor
 from propagate.features.registry import create_extractor
 from propagate.labels.keypoint_checks import load_reference_keypoints
+from propagate.matching.detectors import SUPERPOINT, Detector, detect
 from propagate.matching.geometric import (
-    Detector,
     GeometricSettings,
     Transform,
-    detect,
     fit_transform,
     match_keypoints,
 )
@@ -58,6 +57,7 @@ class MatchRequest:
         keypoints: detector that finds the points. Exactly one of `points`, `grid` and this is
             given, or none where only a heat map is wanted.
         count: the most points of the detector.
+        keypoint_weights: name, folder or hub repository of the weights of SuperPoint.
         heatmap: a point (x, y) of the source, whose similarity with all of the target is drawn.
         method: "semantic" looks for each point everywhere in the target; "geometric" pairs points
             of both images and fits a transform.
@@ -80,6 +80,7 @@ class MatchRequest:
     grid: int | None = None
     keypoints: Detector | None = None
     count: int = 1000
+    keypoint_weights: str = SUPERPOINT
     heatmap: tuple[float, float] | None = None
     method: Method = "semantic"
     output: Path | None = None
@@ -108,6 +109,8 @@ class MatchRequest:
             )
         if self.grid is not None and not 1 <= self.grid <= _MOST_GRID:
             raise InputError(f"--grid is {self.grid}; it must be 1 to {_MOST_GRID}.")
+        if self.keypoint_weights != SUPERPOINT and self.keypoints != "superpoint":
+            raise InputError("--keypoint-weights goes with --keypoints superpoint only.")
         if self.heatmap is not None and self.output is None:
             raise InputError("--heatmap draws a picture; name a folder for it with -o.")
         self._check_method()
@@ -240,7 +243,14 @@ def _points(
         names = tuple(str(points.names[row]) for row in rows)
         return names, points.xy[rows].astype(np.float64), loaded.notes
     if request.keypoints is not None:
-        xy = detect(frame.rgb, request.keypoints, count=request.count)
+        xy = detect(
+            frame.rgb,
+            request.keypoints,
+            count=request.count,
+            weights=request.keypoint_weights,
+            device=request.options.device,
+            offline=request.options.offline,
+        )
         if not len(xy):
             raise InputError(
                 f"{request.keypoints} finds no keypoint in {frame.name!r}; take another detector "

@@ -312,9 +312,23 @@ def test_sleap_file_of_two_flies(shared_dir: Path) -> None:
     np.testing.assert_array_equal(points.xy[:2] - 0.5, [[335.25, 444.75], [301.75, 457.75]])
 
 
+def test_kp_counts_from_the_centre_and_names_no_frame(tmp_path: Path) -> None:
+    (tmp_path / "a.kp").write_text("10 20.5\n\n  0\t3e1 0.98 7\n")
+    (only,) = read_keypoints(tmp_path / "a.kp").frames
+    assert (only.index, only.name) == (None, None)
+    assert [str(name) for name in only.keypoints.names] == ["0", "1"]
+    np.testing.assert_array_equal(only.keypoints.xy, [[10.5, 21], [0.5, 30.5]])
+    assert only.keypoints.visible.all()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("a.kp", b"1 2\n3\n", "x and y a line"),
+        ("a.kp", b"x y\n", "x and y a line"),
+        ("a.kp", b"\xff\xfe", "x and y a line"),
+        ("a.kp", b"1 nan\n", "x and y a line"),
+        ("a.kp", b"\n", "holds no point"),
         ("a.pkl", b"cos\nsystem\n", "Python pickle"),
         ("a.h5", b"\x89HDF", "pandas.read_hdf"),
         ("a.slp", b"not HDF5", "layout of SLEAP"),

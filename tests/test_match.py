@@ -106,6 +106,16 @@ def test_geometric_points_of_both_files(capsys: pytest.CaptureFixture[str], imag
     assert [item["target"] for item in facts["matches"]] == [[116, 112], [216, 152]]
 
 
+def test_points_of_a_detectors_file_count_from_the_pixels_centre(
+    capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.kp").write_text("100 80\n200.5 120 0.7\n")
+    code, out, err = call(capsys, *pair(images), "--points", tmp_path / "a.kp", "--json")
+    assert (code, err) == (0, "")
+    found = {item["name"]: item["source"] for item in json.loads(out)["matches"]}
+    assert found == {"0": [100.5, 80.5], "1": [201, 120.5]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from propagate.errors import InputError
+from propagate.matching.detectors import detect
 from propagate.matching.geometric import (
     GeometricSettings,
     descriptors_at,
-    detect,
     fit_transform,
     match_keypoints,
     mutual_nearest,

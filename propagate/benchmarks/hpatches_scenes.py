@@ -17,7 +17,7 @@ import numpy as np
 
 from propagate.benchmarks.pairs import picture, require_file
 from propagate.errors import InputError, LabelError
-from propagate.matching.geometric import Detector, detect
+from propagate.matching.detectors import Detector, detect
 
 if TYPE_CHECKING:
     from jaxtyping import Float64

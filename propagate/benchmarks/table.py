@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _ITEM = 8
 _LONGEST = 44
+_MOST_PUBLISHED = 12  # rows of others in a terminal; `table.md` has all
 
 
 class TextTable:
@@ -43,12 +44,14 @@ class TextTable:
         return self._line(unit, item, cells)
 
     def published(self, rows: Sequence[PublishedRow]) -> list[str]:
-        """Rows of others that have any of the metrics."""
-        return [
+        """The first rows of others that have any of the metrics, and how many more there are."""
+        fitting = [row for row in rows if any(name in row.scores for name in self._metrics)]
+        lines = [
             f"{self.row('published', '', row.scores)}  {row.method} ({row.settings})"
-            for row in rows
-            if any(name in row.scores for name in self._metrics)
+            for row in fitting[:_MOST_PUBLISHED]
         ]
+        more = len(fitting) - len(lines)
+        return [*lines, f"{more} more published rows are in table.md (-o)"] if more else lines
 
     def _line(self, unit: str, item: str, cells: Sequence[str]) -> str:
         second = f"{item:>{_ITEM}}" if self._items else ""
@@ -78,6 +81,7 @@ def comparison(report: EvalReport, metrics: Sequence[str]) -> str:
     theirs = [
         [row.method, row.settings, *_cells(row.scores, metrics), row.source]
         for row in report.published
+        if any(name in row.scores for name in metrics)
     ]
     return markdown_table(["method", "settings", *metrics, "source"], [ours, *theirs])
 

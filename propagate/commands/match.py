@@ -22,9 +22,18 @@ if TYPE_CHECKING:
 @click.option("--points", type=click.Path(path_type=Path), help="Keypoint file of SOURCE.")
 @click.option("--grid", type=int, help="Match a grid, with so many points on the longer side.")
 @click.option(
-    "--keypoints", type=click.Choice(["sift", "orb", "gftt"]), help="Match what a detector finds."
+    "--keypoints",
+    type=click.Choice(["sift", "orb", "gftt", "superpoint"]),
+    help="Match what a detector finds. SuperPoint's weights are downloaded, for research only.",
 )
 @click.option("--count", type=int, default=1000, show_default=True, help="Most points of it.")
+@click.option(
+    "--keypoint-weights",
+    metavar="MODEL",
+    default="superpoint",
+    show_default=True,
+    help="Folder or hub repository of SuperPoint's weights.",
+)
 @click.option(
     "--heatmap", metavar="X,Y", help="Draw what resembles this point of SOURCE; needs -o."
 )
@@ -116,6 +125,7 @@ def match(source: Path, target: Path, overwrite: bool, as_json: bool, **values: 
                 "grid",
                 "keypoints",
                 "count",
+                "keypoint_weights",
                 "method",
                 "output",
                 "flip",

@@ -44,7 +44,7 @@ def load_reference_keypoints(
     """Read a keypoint file and take the points of `frame` out of it.
 
     They are those of the file's frame with the picture's name, else with its number in the clip,
-    else of the only frame there is.
+    else of the only frame there is, with a note unless the format is for any one picture.
 
     Args:
         path: any file that `read_keypoints` reads.
@@ -99,6 +99,8 @@ def _find(
             return wanted[0], ()
     if len(content.frames) == 1:
         only = content.frames[0]
+        if only.name is None and only.index is None:
+            return only, ()  # a format for any one picture
         where = only.name or only.index
         return only, (f"The points of {where} in {path} are taken for frame {frame.index}.",)
     there = [str(item.index if item.name is None else item.name) for item in content.frames]

@@ -66,8 +66,8 @@ def read_keypoints(path: str | Path) -> KeypointFile:
             return content
     raise LabelError(
         f"The keypoint file {path} is of no kind that can be read; take a CSV of "
-        "frame,name,x,y,visible, COCO keypoints, or a file of DeepLabCut, SLEAP, TAP-Vid, JHMDB or "
-        "BADJA."
+        "frame,name,x,y,visible, COCO keypoints, a .kp file of x and y a line, or a file of "
+        "DeepLabCut, SLEAP, TAP-Vid, JHMDB or BADJA."
     )
 
 

@@ -1,7 +1,7 @@
 """Geometric matching: the same points of one scene in two pictures, and the transform between them.
 
-Keypoints from a detector, descriptors from a feature map, mutual nearest neighbours, and a
-homography or fundamental matrix that most of the matches agree with.
+Keypoints from a detector (`detectors.py`), descriptors from a feature map, mutual nearest
+neighbours, and a homography or fundamental matrix that most of the matches agree with.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from propagate.matching.sampling import vectors_at
 from propagate.types import FeatureMap, Matches
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
+    from jaxtyping import Bool, Float, Float32, Float64, Int64
     from torch import Tensor
 
-Detector = Literal["sift", "orb", "gftt"]
 Sampling = Literal["exact", "published"]
 Metric = Literal["cosine", "l2"]
 Model = Literal["homography", "fundamental"]
@@ -99,40 +98,6 @@ class Transform:
     def __repr__(self) -> str:
         found = "none" if self.matrix is None else "found"
         return f"Transform({found}, {int(self.inliers.sum())} of {len(self.inliers)} inliers)"
-
-
-def detect(
-    rgb: UInt8[np.ndarray, "h w 3"], detector: Detector, *, count: int = 1000
-) -> Float64[np.ndarray, "n 2"]:
-    """Corners and blobs that are found again in another picture of the same scene.
-
-    Args:
-        rgb: the picture.
-        detector: SIFT, ORB, or corners that are good to track (GFTT).
-        count: the most points.
-
-    Returns:
-        Different places, in pixels from the outer corner of the top-left pixel; by x, then y.
-
-    Raises:
-        InputError: an unknown detector, or `count` below 1.
-    """
-    if detector not in get_args(Detector):
-        raise InputError(
-            f"The detector is {detector!r}; it must be one of {', '.join(get_args(Detector))}."
-        )
-    if count < 1:
-        raise InputError(f"The number of keypoints is {count}; it must be 1 or more.")
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    if detector == "gftt":
-        corners = cv2.goodFeaturesToTrack(grey, count, 0.01, 5)
-        found = np.zeros((0, 2)) if corners is None else corners.reshape(-1, 2)
-    else:
-        vision: Any = cv2  # its stubs lack them
-        made = vision.SIFT_create(count) if detector == "sift" else vision.ORB_create(count)
-        found = np.array([point.pt for point in made.detect(grey, None)]).reshape(-1, 2)
-    # OpenCV counts from the centre of the first pixel.
-    return np.unique(found.astype(np.float64), axis=0) + 0.5
 
 
 def descriptors_at(

@@ -73,6 +73,24 @@ def load_network(
     if layer_norm_eps is not None:
         config.layer_norm_eps = layer_norm_eps
     kind, options = _kind_of(config, files.name)
+    return load_pretrained(files, kind, config, dtype, **options)
+
+
+def load_pretrained(
+    files: ResolvedModel, kind: Any, config: Any, dtype: torch.dtype, **options: Any
+) -> nn.Module:
+    """A network of a class of transformers, in eval mode on the CPU.
+
+    Args:
+        files: `config.json` and the weights.
+        kind: the class.
+        config: its configuration.
+        dtype: what its weights become.
+        options: of the class.
+
+    Raises:
+        ModelError: a file is damaged, or the weights lack tensors.
+    """
     network, info = _guarded(
         files,
         kind.from_pretrained,
@@ -113,7 +131,7 @@ def read_config(files: ResolvedModel) -> Any:
     Raises:
         ModelError: it can't be read, or belongs to no vision model of this transformers.
     """
-    config = _guarded(files, AutoConfig.from_pretrained)
+    config = read_any_config(files)
     config = getattr(config, "vision_config", config)
     if config.model_type in _UNORDERED:
         raise ModelError(
@@ -126,6 +144,15 @@ def read_config(files: ResolvedModel) -> Any:
             "images, which have 3."
         )
     return config
+
+
+def read_any_config(files: ResolvedModel) -> Any:
+    """The configuration of whatever model of transformers it is.
+
+    Raises:
+        ModelError: it can't be read.
+    """
+    return _guarded(files, AutoConfig.from_pretrained)
 
 
 def read_normalisation(files: ResolvedModel) -> Normalisation:

@@ -7,8 +7,10 @@ import re
 
 import pytest
 
+from propagate.benchmarks.base import Row
 from propagate.benchmarks.published import PublishedRow, all_published, published_rows
-from propagate.benchmarks.table import TextTable
+from propagate.benchmarks.runner import EvalReport
+from propagate.benchmarks.table import TextTable, markdown_report
 
 SEGMENTATION = {"J&F", "J", "F"}
 PCK = re.compile(r"PCK@\.(01|05|1|15) (img|pt)")
@@ -113,3 +115,25 @@ def test_a_terminal_shows_the_first_rows_and_says_how_many_more_there_are() -> N
 def test_a_data_set_that_nobody_published_has_no_rows() -> None:
     assert published_rows(None) == ()
     assert published_rows("davis2017-train") == ()
+
+
+def test_categories_stand_beside_those_of_others() -> None:
+    rows = published_rows("spair-test")
+    metric = "PCK@.1 pt"
+    listed = (Row("cat", "", {metric: 12.5}), Row("dog", "", {metric: 50.0}))
+    report = EvalReport(
+        name="SPair-71k test",
+        protocol="PCK",
+        model="model",
+        scores=(),
+        listed=listed,
+        summary={metric: 31.25},
+        published=rows,
+        seconds_per_frame=1.0,
+        record={"config": {}},
+    )
+    text = markdown_report(report, (metric,), "category")
+    other = next(row for row in rows if metric in row.groups.get("cat", {}))
+    cells = " | ".join(f"{other.groups[name][metric]:.1f}" for name in ("cat", "dog"))
+    assert "| this program | 12.5 | 50.0 |" in text
+    assert f"| {other.method} | {cells} |" in text

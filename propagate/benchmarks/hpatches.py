@@ -105,10 +105,15 @@ class HpatchesBenchmark(Benchmark[MapCache]):
     @property
     def options(self) -> Mapping[str, Any]:
         """Keypoints, matcher and estimator."""
-        folder = self._keypoints.folder
+        source = self._keypoints
+        weights = source.weights if source.detector == "superpoint" else None
         return {
-            "keypoints": asdict(self._keypoints)
-            | {"folder": None if folder is None else str(folder.absolute())},
+            "keypoints": {
+                "detector": source.detector,
+                "count": source.count,
+                "folder": None if source.folder is None else str(source.folder.absolute()),
+                "weights": weights,
+            },
             "matching": asdict(self._matching),
         }
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from propagate.benchmarks.pairs import picture, require_file
 from propagate.errors import InputError, LabelError
-from propagate.matching.detectors import Detector, detect
+from propagate.labels.keypoint_files import read_keypoints
+from propagate.matching.detectors import SUPERPOINT, Detector, detect
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -61,6 +62,9 @@ class KeypointSource:
         detector: which finds them, where there are no files.
         count: the most of them.
         folder: with `<scene>-<image>.kp` (x and y a line), as DIFT reads them; None to detect.
+        weights: of the detector superpoint; see `detect`.
+        device: where it runs.
+        offline: never download its weights.
 
     Raises:
         InputError: a value is out of range.
@@ -69,6 +73,9 @@ class KeypointSource:
     detector: Detector = "sift"
     count: int = 1000
     folder: Path | None = None
+    weights: str = SUPERPOINT
+    device: str = "auto"
+    offline: bool = False
 
     def __post_init__(self) -> None:
         if self.detector not in get_args(Detector) or self.count < 1:
@@ -85,19 +92,18 @@ class KeypointSource:
             LabelError: it is damaged.
         """
         if self.folder is None:
-            return detect(picture(scene.images[image]).rgb, self.detector, count=self.count)
+            return detect(
+                picture(scene.images[image]).rgb,
+                self.detector,
+                count=self.count,
+                weights=self.weights,
+                device=self.device,
+                offline=self.offline,
+            )
         path = self.folder / f"{scene.name}-{image + 1}.kp"
         if not path.is_file():
             raise InputError(f"{path} is missing; give the keypoints of every image, x y a line.")
-        try:
-            rows = [
-                [float(word) for word in line.split()[:2]]
-                for line in path.read_text(encoding="utf-8").splitlines()
-                if line.strip()
-            ]
-            return np.unique(np.array(rows, dtype=np.float64).reshape(-1, 2), axis=0) + 0.5
-        except ValueError as error:
-            raise LabelError(f"{path} is damaged: it must have x and y a line.") from error
+        return np.unique(read_keypoints(path).frames[0].keypoints.xy.astype(np.float64), axis=0)
 
 
 def find_scenes(root: Path, names: Sequence[str] = (), *, every: bool = False) -> list[Scene]:

@@ -93,10 +93,27 @@ def markdown_report(report: EvalReport, metrics: Sequence[str], unit_kind: str) 
         f"# {report.name}",
         report.protocol,
         comparison(report, metrics),
+        *_group_tables(report, metrics),
         row_table(report.listed, metrics, unit_kind),
         f"Settings: `{json.dumps(config, sort_keys=True)}`",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _group_tables(report: EvalReport, metrics: Sequence[str]) -> list[str]:
+    """For each metric that others have by category: our categories beside theirs."""
+    ours = {row.unit: row.scores for row in report.listed}
+    tables = []
+    for metric in metrics:
+        theirs = [
+            [row.method, *(number(row.groups.get(name, {}).get(metric)) for name in ours)]
+            for row in report.published
+            if any(metric in row.groups.get(name, {}) for name in ours)
+        ]
+        if theirs:
+            first = ["this program", *(number(scores.get(metric)) for scores in ours.values())]
+            tables.append(f"{metric}\n\n" + markdown_table(["method", *ours], [first, *theirs]))
+    return tables
 
 
 def row_table(rows: Sequence[Row], metrics: Sequence[str], unit_kind: str) -> str:

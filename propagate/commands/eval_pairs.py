@@ -132,10 +132,17 @@ def cub(root: Path, pairs: Path | None, **values: Any) -> None:
 @click.option("--every-scene", is_flag=True, help="The 8 scenes that d2-net leaves out, too.")
 @click.option(
     "--keypoints",
-    type=click.Choice(["sift", "orb", "gftt"]),
+    type=click.Choice(["sift", "orb", "gftt", "superpoint"]),
     default="sift",
     show_default=True,
-    help="What finds the keypoints.",
+    help="What finds the keypoints. SuperPoint's weights are downloaded, for research only.",
+)
+@click.option(
+    "--keypoint-weights",
+    metavar="MODEL",
+    default="superpoint",
+    show_default=True,
+    help="Folder or hub repository of SuperPoint's weights.",
 )
 @click.option("--count", type=int, default=1000, show_default=True, help="Most keypoints.")
 @click.option(
@@ -164,8 +171,8 @@ def cub(root: Path, pairs: Path | None, **values: Any) -> None:
 def hpatches(root: Path, scenes: tuple[str, ...], every_scene: bool, **values: Any) -> None:
     """HPatches: corner errors of homographies, beside SIFT's.
 
-    DIFT's protocol: SuperPoint keypoints (--keypoint-files), --sampling published, and cosine with
-    LMedS for DIFT_sd, L2 with RANSAC for DIFT_adm.
+    DIFT's protocol: SuperPoint (--keypoints superpoint, or --keypoint-files), --sampling published,
+    and cosine with LMedS for DIFT_sd, L2 with RANSAC for DIFT_adm.
     """
     from propagate.benchmarks.hpatches import HpatchesBenchmark
     from propagate.benchmarks.hpatches_scenes import KeypointSource, find_scenes
@@ -176,7 +183,12 @@ def hpatches(root: Path, scenes: tuple[str, ...], every_scene: bool, **values: A
     benchmark = HpatchesBenchmark(
         find_scenes(root, scenes, every=every_scene),
         keypoints=KeypointSource(
-            detector=values["keypoints"], count=values["count"], folder=values["keypoint_files"]
+            detector=values["keypoints"],
+            count=values["count"],
+            folder=values["keypoint_files"],
+            weights=values["keypoint_weights"],
+            device=settings.options.device,
+            offline=settings.options.offline,
         ),
         matching=GeometricSettings(**{name: values[name] for name in names}),
     )

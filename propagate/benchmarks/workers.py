@@ -16,6 +16,7 @@ from typing import Any, Generic
 
 import torch
 
+from propagate.allocator import keep_freed_memory
 from propagate.benchmarks.base import Benchmark, E, UnitScore
 from propagate.benchmarks.units import do_unit
 from propagate.config import Preset
@@ -105,6 +106,7 @@ class _Worker(Generic[E]):
 
 
 def _begin(work: Work[E], jobs: int, stop: Any, number: Any) -> None:
+    keep_freed_memory()
     # Ctrl-C reaches all processes of a terminal; the first one tells the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()

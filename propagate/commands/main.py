@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from propagate import __version__
+from propagate.allocator import keep_freed_memory
 from propagate.commands.lazy import LazyGroup
 from propagate.errors import PropagateError
 
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # GNU OpenMP's threads wait by spinning for so long that torch becomes many times slower next to
     # another busy program; this bounds it, and costs little on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+    keep_freed_memory()
     try:
         code = program.main(
             arguments,

@@ -170,7 +170,7 @@ class _Network(nn.Module):
         x = ((pixels.float() - _PIXEL_MEAN) / _PIXEL_SCALE).to(
             self.stem.weight.dtype, memory_format=torch.channels_last
         )
-        x = F.relu6(self.stem(x))
+        x = F.relu6(self.stem(x), inplace=True)
         outputs = []
         for block in self.blocks:
             x = block(x)
@@ -192,8 +192,8 @@ class _Block(nn.Module):
         self.residual = stride == 1 and first.in_channels == self.project.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if isinstance(self.expand, nn.Identity) else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        y = x if isinstance(self.expand, nn.Identity) else F.relu6(self.expand(x), inplace=True)
+        y = self.project(F.relu6(self.depthwise(y), inplace=True))
         result: Tensor = x + y if self.residual else y
         return result
 

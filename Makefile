@@ -34,10 +34,10 @@ docs: $(VENV)/.ready ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.ready ## Measure speed and memory against the reference algorithm
-	$(BIN)/python -m benchmarks.affinity
+	$(BIN)/python -m benchmarks.suite -o bench
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.extraction
 	test -z "$(DAVIS)" || $(BIN)/python -m benchmarks.metrics --annotations $(DAVIS)/Annotations/480p
 
 clean:
-	rm -rf $(VENV) demo site dist build
+	rm -rf $(VENV) demo bench site dist build

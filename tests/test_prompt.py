@@ -1,0 +1,176 @@
+"""Prompt-optimised matching on a tiny random pipeline, as a user runs it and from Python."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from propagate.config import ModelOptions
+from propagate.errors import InputError, ModelError
+from propagate.matching.prompt.create import create_prompt_matcher
+from propagate.matching.prompt.crops import SeededDraws, draw_window, shared_windows
+from propagate.matching.prompt.matcher import PromptMatcher
+from propagate.matching.prompt.settings import CORRECTED, PUBLISHED, PromptSettings
+from propagate.types import Frame, Size
+from tests.tiny_diffusers import save_tiny_ddpm
+from tests.tiny_pipeline import save_tiny_pipeline
+
+CPU = ModelOptions(device="cpu")
+SMALL = PromptSettings(
+    size=64, steps=3, embeddings=2, crops=4, layers=(0, 1, 2), learning_rate=0.05
+)
+POINTS = np.array([[12.0, 40.0], [70.5, 8.25], [31.0, 22.0]])
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_pipeline(tmp_path_factory.mktemp("tiny"))
+
+
+def frame(seed: int, size: Size = Size(60, 90)) -> Frame:
+    rgb = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return Frame(f"image{seed}", 0, rgb, 0.0, f"image{seed}")
+
+
+def matcher(pipeline: Path, settings: PromptSettings = SMALL, **options: object) -> PromptMatcher:
+    given = replace(CPU, **options)  # type: ignore[arg-type]
+    return create_prompt_matcher(str(pipeline), given, settings)
+
+
+@pytest.fixture(scope="module")
+def found(pipeline: Path) -> PromptMatcher:
+    return matcher(pipeline)
+
+
+def test_a_match_depends_on_its_point_alone(pipeline: Path, found: PromptMatcher) -> None:
+    source, target = frame(0), frame(1)
+    together = found.match(source, target, POINTS)
+    again = matcher(pipeline, batch_size=4).match(source, target, POINTS[::-1])
+    np.testing.assert_allclose(again.target_xy[::-1], together.target_xy)
+    np.testing.assert_allclose(again.scores[::-1], together.scores, rtol=1e-4)
+    assert ((together.target_xy > 0) & (together.target_xy < (90, 60))).all()
+    assert (together.scores > 0).all()
+    assert together.query.tolist() == [0, 1, 2]
+    other = matcher(pipeline, seed=1).match(source, target, POINTS)
+    assert not np.allclose(other.scores, together.scores, rtol=1e-4)
+
+
+def test_prompts_and_latents_are_kept(
+    found: PromptMatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = found.match(frame(0), frame(1), POINTS[:1])
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("nothing is to be encoded or optimised again")
+
+    monkeypatch.setattr(found._network, "encode", refuse)
+    monkeypatch.setattr("propagate.matching.prompt.matcher.optimise_prompts", refuse)
+    again = found.match(frame(0), frame(1), POINTS[:1])
+    np.testing.assert_array_equal(again.target_xy, first.target_xy)
+    np.testing.assert_array_equal(again.scores, first.scores)
+
+
+def test_a_target_is_encoded_once_for_all_points(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = matcher(pipeline)
+    encode, calls = fresh._network.encode, []
+
+    def counted(pixels: torch.Tensor) -> torch.Tensor:
+        calls.append(len(pixels))
+        return encode(pixels)
+
+    monkeypatch.setattr(fresh._network, "encode", counted)
+    fresh.match(frame(0), frame(1), POINTS[:1])
+    before = len(calls)
+    fresh.match(frame(0), frame(2), POINTS[:1])
+    assert len(calls) - before == SMALL.crops
+
+
+def test_optimising_makes_the_attention_peak(pipeline: Path) -> None:
+    longer = replace(
+        SMALL, steps=40, embeddings=1, crop_percent=100.0, sigma=120.0, learning_rate=0.3
+    )
+    one = matcher(pipeline, longer)
+    course = one.course(frame(0), POINTS[0])
+    assert course.losses[-5:].mean() < 0.9 * course.losses[:5].mean()
+    assert [snapshot.step for snapshot in course.snapshots] == [0, 13, 26, 39]
+
+
+def test_published_and_corrected(pipeline: Path) -> None:
+    common = {"size": 64, "steps": 2, "embeddings": 1, "crops": 6, "layers": (1, 3)}
+    for base in (PUBLISHED, CORRECTED):
+        one = matcher(pipeline, replace(base, **common))  # type: ignore[arg-type]
+        wide = frame(1, Size(60, 240))
+        look = next(iter(one.looks(frame(0), wide, POINTS[:1])))
+        size = (64, 64) if base is PUBLISHED else (64, 128)
+        assert look.layers.shape == (2, *size)
+        assert len(one.layer_names(frame(0))) == 2
+
+
+def test_memory_bounds_the_batch(pipeline: Path) -> None:
+    one = matcher(pipeline, memory=0.004)
+    network, image = one._network, one.input_of(frame(0))
+    kept = network.bytes_kept(Size(8, 8))
+    assert one._batches(image, training=True).size(1) == max(int(0.004e9 / (1.3 * kept)), 1)
+
+
+def test_gradients_reach_the_prompt_alone(found: PromptMatcher) -> None:
+    assert not any(part.requires_grad for part in found._network.unet.parameters())
+
+
+@pytest.mark.parametrize("settings", [CORRECTED, PUBLISHED], ids=["corrected", "published"])
+def test_windows(settings: PromptSettings) -> None:
+    size = Size(384, 704)
+    draws = SeededDraws(0, (1,))
+    for xy in ((0.0, 0.0), (700.0, 380.0), (350.0, 10.0), (60.0, 200.0)):
+        for _ in range(20):
+            window = draw_window(size, xy, draws, settings)
+            assert 0 <= window.top <= size.height - window.height
+            assert 0 <= window.left <= size.width - window.width
+            assert all(0 <= share <= 1 for share in window.share(xy))
+    shared = shared_windows(size, draws, settings)
+    assert len(shared) == settings.crops
+    covered = np.zeros(size)
+    for top, height, left, width in shared[:4]:
+        covered[top : top + height, left : left + width] = 1
+    assert covered.all()
+
+
+def test_input_size_keeps_shape_and_area() -> None:
+    assert CORRECTED.input_size(Size(480, 854)) == Size(384, 704)
+    assert CORRECTED.input_size(Size(100, 100)) == Size(512, 512)
+    assert PUBLISHED.input_size(Size(480, 854)) == Size(512, 512)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"steps": 0}, "steps is 0; it must be 1 or more"),
+        ({"sigma": 0}, "sigma is 0; it must be greater than 0"),
+        ({"crops": 26}, "crops is 26; with 5 window positions along an axis there are 25"),
+        ({"crop_percent": 101}, "crop_percent is 101"),
+        ({"layers": (1, 1)}, "name different numbers"),
+        ({"noise": "pink"}, "noise is 'pink'; it must be one of normal, uniform"),
+    ],
+)
+def test_bad_settings(changed: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+        PromptSettings(**changed)  # type: ignore[arg-type]
+
+
+def test_errors(pipeline: Path, found: PromptMatcher, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"The point \(90.5, 3\) lies outside"):
+        found.match(frame(0), frame(1), np.array([[90.5, 3.0]]))
+    with pytest.raises(InputError, match="has cross-attention layers 0 to 6 that count"):
+        matcher(pipeline, replace(SMALL, layers=(30,))).match(frame(0), frame(1), POINTS)
+    with pytest.raises(ModelError, match="has no UNet with cross-attention to one text"):
+        matcher(save_tiny_ddpm(tmp_path / "ddpm"))
+    with pytest.raises(ModelError, match="efficientnet-lite0 has no UNet"):
+        matcher(Path("efficientnet-lite0"))
+    with pytest.raises(InputError, match="t, prompt set, which prompt-optimised"):
+        matcher(pipeline, t=3, prompt="cow")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from propagate.config import ModelOptions
 from propagate.errors import InputError, ModelError
@@ -16,6 +18,7 @@ from propagate.matching.prompt.crops import SeededDraws, draw_window, shared_win
 from propagate.matching.prompt.matcher import PromptMatcher
 from propagate.matching.prompt.settings import CORRECTED, PUBLISHED, PromptSettings
 from propagate.types import Frame, Size
+from tests.test_run import call
 from tests.tiny_diffusers import save_tiny_ddpm
 from tests.tiny_pipeline import save_tiny_pipeline
 
@@ -119,8 +122,24 @@ def test_memory_bounds_the_batch(pipeline: Path) -> None:
     assert one._batches(image, training=True).size(1) == max(int(0.004e9 / (1.3 * kept)), 1)
 
 
-def test_gradients_reach_the_prompt_alone(found: PromptMatcher) -> None:
-    assert not any(part.requires_grad for part in found._network.unet.parameters())
+def test_no_layer_behind_the_last_one_runs(found: PromptMatcher) -> None:
+    ran: list[int] = []
+    unet = found._network.unet
+    handles = [
+        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+        for index, block in enumerate([*unet.down_blocks, *unet.up_blocks, unet.conv_out])
+    ]
+    contexts = torch.randn(2, 77, found._network.width, requires_grad=True)
+    maps = found._network.maps(torch.randn(2, 4, 8, 8), contexts, 1)
+    for handle in handles:
+        handle.remove()
+    # Layers 0 and 1 are in the down blocks 1 and 2, the last one in the middle.
+    assert ran == [0, 1, 2, 3]
+    assert [tuple(one.shape[2:]) for one in maps] == [(4, 4), (2, 2), (1, 1)]
+    torch.stack([one.sum() for one in maps]).sum().backward()
+    assert contexts.grad is not None
+    assert contexts.grad.abs().sum(dim=(1, 2)).min() > 0
+    assert not any(part.requires_grad for part in unet.parameters())
 
 
 @pytest.mark.parametrize("settings", [CORRECTED, PUBLISHED], ids=["corrected", "published"])
@@ -150,6 +169,7 @@ def test_input_size_keeps_shape_and_area() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"size": 100}, "size is 100; it must be a multiple of 64"),
         ({"steps": 0}, "steps is 0; it must be 1 or more"),
         ({"sigma": 0}, "sigma is 0; it must be greater than 0"),
         ({"crops": 26}, "crops is 26; with 5 window positions along an axis there are 25"),
@@ -174,3 +194,93 @@ def test_errors(pipeline: Path, found: PromptMatcher, tmp_path: Path) -> None:
         matcher(Path("efficientnet-lite0"))
     with pytest.raises(InputError, match="t, prompt set, which prompt-optimised"):
         matcher(pipeline, t=3, prompt="cow")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for index in (0, 1):
+        Image.fromarray(frame(index).rgb).save(folder / f"{index}.png")
+    return folder
+
+
+def command(images: Path, pipeline: Path | str) -> tuple[object, ...]:
+    pair = ("match", images / "0.png", images / "1.png", "--method", "prompt")
+    few = (
+        "--steps",
+        2,
+        "--embeddings",
+        1,
+        "--crops",
+        2,
+        "--attention-layers",
+        "2,3",
+        "--size",
+        128,
+    )
+    return (*pair, "--model", pipeline, *few, "--device", "cpu")
+
+
+def test_command(
+    capsys: pytest.CaptureFixture[str], images: Path, pipeline: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = (*command(images, pipeline), "--grid", 2, "--heatmap", "10,20", "-o", out)
+    code, printed, err = call(capsys, *words, "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(printed)
+    assert len(facts["matches"]) == facts["points"] == 2
+    assert facts["model"].startswith("prompt ")
+    sheets = {"prompt-1.png", "prompt-2.png"}
+    names = {path.name for path in out.iterdir()}
+    assert names == {"match.json", "match.png", "matches.csv", "heatmap.png", *sheets}
+    config = json.loads((out / "match.json").read_text())["config"]
+    assert config["prompt"]["steps"] == 2
+    assert config["prompt"]["layers"] == [2, 3]
+    assert not {"semantic", "geometric"} & set(config)
+    for name in sheets:
+        with Image.open(out / name) as picture:
+            assert np.asarray(picture).std() > 10
+    # Fewer points leave no sheet of the earlier match; the same point has the same match.
+    point = facts["matches"][0]["source"]
+    (tmp_path / "p.csv").write_text(f"frame,name,x,y,visible\n0,a,{point[0]},{point[1]},1\n")
+    words = (*command(images, pipeline), "--points", tmp_path / "p.csv", "-o", out, "--overwrite")
+    code, printed, err = call(capsys, *words, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(printed)["matches"][0]["target"] == facts["matches"][0]["target"]
+    assert not (out / "prompt-2.png").exists()
+    assert not (out / "heatmap.png").exists()
+
+
+def test_published_command(
+    capsys: pytest.CaptureFixture[str], images: Path, pipeline: Path
+) -> None:
+    code, printed, err = call(capsys, *command(images, pipeline), "--grid", 1, "--published")
+    assert (code, err) == (0, "")
+    assert printed.startswith("name,source_x,source_y,target_x,target_y,score\n0,45.000,30.000,")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "efficientnet-lite0"), "has no UNet with cross-attention to one text"),
+        (("--steps", 0), "steps is 0; it must be 1 or more"),
+        (("--crops", 26), "there are 25"),
+        (("--attention-layers", "two"), "--attention-layers is 'two'; write numbers"),
+        (("--attention-layers", "9"), "has cross-attention layers 0 to 6 that count"),
+        (("--t", 3), "t set, which prompt-optimised matching does not read"),
+        (("--flip",), "--flip is for --method semantic"),
+        (("--target-points", "p.csv"), "--target-points goes with --points and --method geometric"),
+    ],
+)
+def test_command_errors(
+    capsys: pytest.CaptureFixture[str],
+    images: Path,
+    pipeline: Path,
+    words: tuple[object, ...],
+    message: str,
+) -> None:
+    code, out, err = call(capsys, *command(images, pipeline), "--grid", 1, *words)
+    assert (code, out) == (1, "")
+    assert message in err
+    assert err.count("\n") == 1

@@ -27,7 +27,7 @@ from propagate.matching.prompt.maps import (
 )
 from propagate.matching.prompt.network import PromptNetwork
 from propagate.matching.prompt.optimise import Optimised, optimise_prompts
-from propagate.matching.prompt.settings import PUBLISHED
+from propagate.matching.prompt.settings import CORRECTED, PUBLISHED, PromptSettings
 from propagate.metrics.pck import box_side, correct_points
 from propagate.types import Frame, Size
 
@@ -233,6 +233,16 @@ def test_first_step(
     assert context.grad is not None
     np.testing.assert_allclose(context.grad, gradient, atol=1e-4 * np.abs(gradient).max())
     assert all(part.grad is None for part in unet.parameters())
+
+
+@pytest.mark.parametrize("settings", [PUBLISHED, CORRECTED], ids=["published", "corrected"])
+def test_layers_at_512(
+    settings: PromptSettings, inputs: dict[str, Tensor], unet: UNet2DConditionModel
+) -> None:
+    network = network_of(unet, inputs["latents"], layer_count=settings.layer_count)
+    names = [name.split(".transformer")[0] for name in network.layer_names(Size(64, 64))]
+    blocks = [(1, 0), (1, 1), (1, 2), (2, 0)]
+    assert names == [f"up_blocks.{block}.attentions.{index}" for block, index in blocks]
 
 
 def test_inference(

@@ -116,8 +116,7 @@ class PromptMatcher:
         """
         del subject
         points = checked_points(xy, source.size)
-        looks = list(self.looks(source, target, points))
-        return as_matches(points, looks)
+        return as_matches(points, self.looks(source, target, points))
 
     def looks(self, source: Frame, target: Frame, xy: Float[np.ndarray, "n 2"]) -> Iterator[Look]:
         """What `match` finds, one point after the other, with the maps it comes from.
@@ -265,12 +264,13 @@ class PromptMatcher:
         return progress
 
 
-def as_matches(points: Float64[np.ndarray, "n 2"], looks: list[Look]) -> Matches:
-    """The best places of some points."""
+def as_matches(points: Float64[np.ndarray, "n 2"], looks: Iterable[Look]) -> Matches:
+    """The best places of some points; of each look no more is kept."""
+    found = [(look.xy, look.score) for look in looks]
     return Matches(
         points,
-        np.array([look.xy for look in looks], dtype=np.float64).reshape(-1, 2),
-        np.array([look.score for look in looks], dtype=np.float64),
+        np.array([xy for xy, _ in found], dtype=np.float64).reshape(-1, 2),
+        np.array([score for _, score in found], dtype=np.float64),
         np.arange(len(points), dtype=np.int64),
     )
 

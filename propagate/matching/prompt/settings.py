@@ -24,7 +24,8 @@ class PromptSettings:
     has those too. Pixels are those of the network's input.
 
     Args:
-        size: side of the network's input, or of a square of the same area with `keep_aspect`.
+        size: side of the network's input, or of a square of the same area with `keep_aspect`; a
+            multiple of 64.
         keep_aspect: keep the image's shape, else it is stretched to a square.
         steps: of Adam.
         learning_rate: of Adam.
@@ -89,6 +90,8 @@ class PromptSettings:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be {low} or more.")
+        if self.size % _UNIT:
+            raise InputError(f"size is {self.size}; it must be a multiple of {_UNIT}.")
         for name in ("learning_rate", "sigma"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be greater than 0.")

@@ -112,7 +112,7 @@ def measure(points: int, steps: int, batch_size: int) -> dict[str, float]:
     encoding = (time.perf_counter() - start) / 8
     matcher.match(frames[0], frames[1], random.uniform(100, 400, (points, 2)))
     chunks = -(-points // batch_size)
-    step, crop = (sum(laps.seconds[name]) for name in ("prompts", "crops"))
+    step, crop = (sum(laps.seconds[name]) for name in ("optimise", "look"))
     return {
         "step": step / (chunks * steps) / min(batch_size, points),
         "crop": crop / chunks / min(batch_size, points),

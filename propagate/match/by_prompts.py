@@ -11,7 +11,8 @@ import numpy as np
 from propagate.match.report import Found
 from propagate.match.request import MatchRequest
 from propagate.matching.prompt.create import create_prompt_matcher
-from propagate.matching.prompt.matcher import Look, PromptMatcher, as_matches
+from propagate.matching.prompt.look import Look, as_matches
+from propagate.matching.prompt.matcher import PromptMatcher
 from propagate.output.match_picture import draw_similarity
 from propagate.output.prompt_picture import PromptStep, draw_prompt
 from propagate.progress import Progress

@@ -60,9 +60,10 @@ def draw_prompt(
         steps: some of these.
     """
     columns = max(len(steps), len(layers), 4)
-    figure = Figure(figsize=(_CELL * columns, _CELL * 3), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(_CELL * columns, _CELL * 3), dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
     grid = figure.subplots(3, columns, squeeze=False)
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.93, bottom=0.05, wspace=0.15, hspace=0.3)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, step in zip(grid[0], steps, strict=False):

@@ -100,7 +100,7 @@ def shared_windows(image: Size, draws: Draws, settings: PromptSettings) -> list[
 
 def cropped(rgb: UInt8[np.ndarray, "h w 3"], windows: Sequence[Window]) -> Float[Tensor, "n 3 h w"]:
     """Crops of an image from 0 to 1, each resized bilinearly to the image's own size."""
-    pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.tensor(rgb).permute(2, 0, 1)[None].float() / 255
     return torch.cat([resized(pixels, window) for window in windows])
 
 

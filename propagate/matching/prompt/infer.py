@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from propagate.matching.prompt.crops import Draws, Window, draw_window
 from propagate.matching.prompt.maps import brightest_pixel, layer_means
-from propagate.progress import Progress, no_progress
 from propagate.types import Size
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def attention_in(
     settings: PromptSettings,
     *,
     windows: Sequence[Window] | None,
-    progress: Progress[int] = no_progress,
+    tick: Callable[[int], None] = lambda _: None,
 ) -> Float[Tensor, "b layers h w"]:
     """Attention of prompts to each pixel of an image, by layer; fp32 on the network's device.
 
@@ -72,13 +71,13 @@ def attention_in(
         settings: how.
         windows: the crops of all prompts; None lets the crops of each follow its best place, from
             the four corners on.
-        progress: told of each crop.
+        tick: told before each crop how many prompts look at it.
     """
     prompts = contexts.to(network.device)
     mean = CropMean(len(contexts), len(settings.layers), image.size, network.device)
-    numbers: Iterable[int] = progress("looking", settings.crops, range(settings.crops))
     with torch.inference_mode():
-        for number in numbers:
+        for number in range(settings.crops):
+            tick(len(contexts))
             if windows is None:
                 places = _crop_places(number, image.size, mean)
                 chosen = [

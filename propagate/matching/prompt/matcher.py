@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from propagate.matching.base import checked_points
 from propagate.matching.prompt.crops import SeededDraws, shared_windows
 from propagate.matching.prompt.encoded import EncodedImage, image_key
 from propagate.matching.prompt.infer import attention_in
-from propagate.matching.prompt.maps import brightest_pixel
+from propagate.matching.prompt.look import Look, as_matches, look_of
 from propagate.matching.prompt.network import TOKENS
 from propagate.matching.prompt.optimise import Course, Optimised, optimise_prompts
 from propagate.progress import Progress, no_progress
@@ -34,25 +34,10 @@ V = TypeVar("V")
 
 _IMAGES = 4  # whose latents are kept
 _POINTS = 128  # whose prompts are kept, 1.2 MB each
+_GROUP = 64  # points that are optimised, and then looked up, at a time
 _TRANSIENT = 1.3  # of what a pass keeps: what comes and goes beside it
 # Random numbers of one kind never depend on how many of another were drawn.
 _START, _OPTIMISE, _LOOK, _WINDOWS = range(4)
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Look:
-    """Where the prompts of one point look in the target.
-
-    Args:
-        layers: attention to each pixel of the network's input by layer, a mean over crops, heads
-            and prompts; 0 to 1.
-        xy: the best place, in pixels of the target.
-        score: attention there, a mean over layers.
-    """
-
-    layers: Float[np.ndarray, "layers h w"]
-    xy: Float64[np.ndarray, " 2"]
-    score: float
 
 
 class PromptMatcher:
@@ -125,21 +110,25 @@ class PromptMatcher:
             InputError, ModelError: as `match`.
         """
         points = checked_points(xy, source.size)
-        keys = [_point_key(source, place) for place in points]
-        self._optimise(source, points, keys)
+        keys = _point_keys(source, points)
         image = self._encoded(target)
         count = self.settings.embeddings
-        total: Tensor | None = None
-        for index, layers in enumerate(self._attention(image, keys)):
-            total = layers if total is None else total + layers
-            if index % count == count - 1:
-                yield _look(total / count, image)
-                total = None
+        for first in range(0, len(keys), _GROUP):
+            group = slice(first, first + _GROUP)
+            self._optimise(source, points[group], keys[group])
+            total: Tensor | None = None
+            for index, layers in enumerate(self._attention(image, keys[group])):
+                total = layers if total is None else total + layers
+                if index % count == count - 1:
+                    yield look_of(total / count, image)
+                    total = None
 
     def course(self, source: Frame, xy: Float64[np.ndarray, " 2"]) -> Course:
         """How the first prompt of a point was optimised; the point's latest match has told."""
-        self._optimise(source, np.asarray(xy)[None], [_point_key(source, xy)])
-        return self._prompts[_point_key(source, xy)][1]
+        points = np.asarray(xy, dtype=np.float64)[None]
+        keys = _point_keys(source, points)
+        self._optimise(source, points, keys)
+        return self._prompts[keys[0]][1]
 
     def input_of(self, frame: Frame) -> EncodedImage:
         """An image as the network sees it."""
@@ -168,7 +157,6 @@ class PromptMatcher:
 
         def run(numbers: Tensor) -> Optimised:
             part = [jobs[int(i)] for i in numbers]
-            title = f"prompts {len(done) + 1}-{len(done) + len(part)} of {len(jobs)}"
             places = map_points(np.stack([place for _, place, _ in part]), image.native, image.size)
             starts = [
                 SeededDraws(self._seed, (_START, *key, e)).noise(self._shape, "normal")
@@ -181,16 +169,18 @@ class PromptMatcher:
                 [SeededDraws(self._seed, (_OPTIMISE, *key, e)) for key, _, e in part],
                 torch.stack(starts),
                 self.settings,
-                progress=self._titled(title),
+                tick=tick,
             )
 
         if jobs:
-            for found in self._batches(image, training=True).run(run, torch.arange(len(jobs))):
-                done += zip(found.contexts, found.courses, strict=True)
+            batches = self._batches(image, training=True)
+            with self._ticks("optimise prompts", len(jobs) * self.settings.steps) as tick:
+                for found in batches.run(run, torch.arange(len(jobs))):
+                    done += zip(found.contexts, found.courses, strict=True)
         for index, key in enumerate(missing):
             rows = done[index * count : (index + 1) * count]
             self._prompts[key] = torch.stack([context for context, _ in rows]), rows[0][1]
-        _trim(self._prompts, max(_POINTS, len(keys)))
+        _trim(self._prompts, _POINTS)
 
     def _attention(
         self, image: EncodedImage, keys: list[tuple[int, ...]]
@@ -205,7 +195,6 @@ class PromptMatcher:
 
         def run(numbers: Tensor) -> Float[Tensor, "b layers h w"]:
             part = [jobs[int(i)] for i in numbers]
-            first = int(numbers[0]) + 1
             return attention_in(
                 self._network,
                 image,
@@ -213,11 +202,12 @@ class PromptMatcher:
                 [SeededDraws(self._seed, (_LOOK, *key, e, *image.key)) for key, e in part],
                 self.settings,
                 windows=windows,
-                progress=self._titled(f"crops {first}-{first + len(part) - 1} of {len(jobs)}"),
+                tick=tick,
             )
 
-        if jobs:
-            for found in self._batches(image, training=False).run(run, torch.arange(len(jobs))):
+        batches = self._batches(image, training=False)
+        with self._ticks("look at crops", len(jobs) * self.settings.crops) as tick:
+            for found in batches.run(run, torch.arange(len(jobs))):
                 yield from found
 
     @property
@@ -254,37 +244,28 @@ class PromptMatcher:
             size=self._batch_size,
             budget=self._memory,
             what="prompts",
+            shrink="--size",
             notify=self._notify,
         )
 
-    def _titled(self, title: str) -> Progress[int]:
-        def progress(_: str, total: int | None, items: Iterable[int]) -> Iterable[int]:
-            return self._progress(title, total, items)
+    @contextmanager
+    def _ticks(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Something to call before each so many of `total` steps, which the user sees."""
+        steps = iter(self._progress(title, total, range(total)))
 
-        return progress
+        def tick(count: int) -> None:
+            # A chunk that ran out of memory is done again, so there may be more than `total`.
+            for _ in range(count):
+                next(steps, None)
 
-
-def as_matches(points: Float64[np.ndarray, "n 2"], looks: Iterable[Look]) -> Matches:
-    """The best places of some points; of each look no more is kept."""
-    found = [(look.xy, look.score) for look in looks]
-    return Matches(
-        points,
-        np.array([xy for xy, _ in found], dtype=np.float64).reshape(-1, 2),
-        np.array([score for _, score in found], dtype=np.float64),
-        np.arange(len(points), dtype=np.int64),
-    )
+        yield tick
+        for _ in steps:
+            pass
 
 
-def _look(layers: Float[Tensor, "layers h w"], image: EncodedImage) -> Look:
-    mean = layers.mean(dim=0)
-    pixel = brightest_pixel(mean[None])[0].cpu().numpy().astype(np.float64)
-    place = map_points(pixel[None] + 0.5, image.size, image.native)[0]
-    return Look(np.asarray(layers.cpu().numpy()), place, float(mean.max()))
-
-
-def _point_key(source: Frame, xy: Float64[np.ndarray, " 2"]) -> tuple[int, ...]:
-    x, y = (round(float(value) * 1000) for value in xy)
-    return (*image_key(source), x, y)
+def _point_keys(source: Frame, points: Float64[np.ndarray, "n 2"]) -> list[tuple[int, ...]]:
+    image = image_key(source)
+    return [(*image, round(float(x) * 1000), round(float(y) * 1000)) for x, y in points]
 
 
 def _trim(kept: OrderedDict[K, V], most: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,6 @@ import torch
 
 from propagate.matching.prompt.crops import Draws, Window, draw_window
 from propagate.matching.prompt.maps import gaussian_maps, layer_means, map_losses
-from propagate.progress import Progress, no_progress
 from propagate.types import Size
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def optimise_prompts(
     contexts: Float[Tensor, "b tokens d"],
     settings: PromptSettings,
     *,
-    progress: Progress[int] = no_progress,
+    tick: Callable[[int], None] = lambda _: None,
 ) -> Optimised:
     """Adam on prompts, all in one batch, none of which changes another.
 
@@ -89,7 +88,7 @@ def optimise_prompts(
         draws: random numbers of each prompt: per step x and y of the crop, then noise.
         contexts: the prompts to start from.
         settings: how.
-        progress: told of each step.
+        tick: told before each step how many prompts take it.
 
     Raises:
         InputError: the network lacks a layer.
@@ -99,8 +98,8 @@ def optimise_prompts(
     losses = np.zeros((settings.steps, len(places)))
     snapshots: list[list[Snapshot]] = [[] for _ in places]
     shown = set(np.linspace(0, settings.steps - 1, _SNAPSHOTS).round().astype(int).tolist())
-    steps: Iterable[int] = progress("optimising", settings.steps, range(settings.steps))
-    for step in steps:
+    for step in range(settings.steps):
+        tick(len(places))
         windows = [
             draw_window(image.size, place, draw, settings)
             for place, draw in zip(places, draws, strict=True)

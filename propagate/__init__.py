@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from propagate.labels.mask_checks import load_reference_mask
     from propagate.labels.mask_files import read_mask, write_mask
     from propagate.labels.references import Reference, References
-    from propagate.match import MatchReport, MatchRequest, match_images
+    from propagate.match.job import match_images
+    from propagate.match.report import MatchReport
+    from propagate.match.request import MatchRequest
     from propagate.matching.geometric import GeometricSettings, fit_transform, match_keypoints
+    from propagate.matching.prompt.create import create_prompt_matcher
+    from propagate.matching.prompt.matcher import PromptMatcher
+    from propagate.matching.prompt.settings import PromptSettings
     from propagate.matching.semantic import SemanticSettings, match_points, similarity_map
     from propagate.pipeline import FrameResult, VideoPropagator
     from propagate.run import RunRequest, run_clip
@@ -56,12 +61,15 @@ _HOMES = {
     "LabelField": "types",
     "Masks": "types",
     "GeometricSettings": "matching.geometric",
-    "MatchReport": "match",
-    "MatchRequest": "match",
+    "MatchReport": "match.report",
+    "MatchRequest": "match.request",
     "Matches": "types",
+    "PromptMatcher": "matching.prompt.matcher",
+    "PromptSettings": "matching.prompt.settings",
+    "create_prompt_matcher": "matching.prompt.create",
     "SemanticSettings": "matching.semantic",
     "fit_transform": "matching.geometric",
-    "match_images": "match",
+    "match_images": "match.job",
     "match_keypoints": "matching.geometric",
     "match_points": "matching.semantic",
     "similarity_map": "matching.semantic",
@@ -113,6 +121,8 @@ __all__ = [
     "Matches",
     "ModelOptions",
     "PointName",
+    "PromptMatcher",
+    "PromptSettings",
     "PropagateError",
     "PropagationSettings",
     "Reference",
@@ -129,6 +139,7 @@ __all__ = [
     "convert_masks",
     "correct_run",
     "create_extractor",
+    "create_prompt_matcher",
     "extract_features",
     "fit_transform",
     "load_reference_keypoints",

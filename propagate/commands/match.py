@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import model_options, output_mode, quiet_decoders, resolve_model
+from propagate.commands.options import (
+    model_options,
+    output_mode,
+    progress_bar,
+    quiet_decoders,
+    resolve_model,
+)
 from propagate.errors import InputError
 
 if TYPE_CHECKING:
-    from propagate.match import MatchReport
+    from propagate.match.report import MatchReport
+    from propagate.matching.prompt.settings import PromptSettings
+
+_PROMPT_MODEL = "sd14"  # that the paper used
 
 
 @click.command()
@@ -39,10 +50,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--method",
-    type=click.Choice(["semantic", "geometric"]),
+    type=click.Choice(["semantic", "geometric", "prompt"]),
     default="semantic",
     show_default=True,
-    help="Parts of two things of one kind, or points of one scene.",
+    help="Parts of two things of one kind, points of one scene, or parts by optimised prompts.",
 )
 @click.option(
     "--place",
@@ -82,6 +93,25 @@ if TYPE_CHECKING:
 @click.option(
     "--threshold", type=float, default=3.0, show_default=True, help="Pixels that an inlier is off."
 )
+@click.option("--steps", type=int, help="Prompt: steps of the optimisation.  [default: 129]")
+@click.option("--embeddings", type=int, help="Prompt: prompts for each point.  [default: 5]")
+@click.option(
+    "--crops", type=int, help="Prompt: crops of TARGET that are looked at.  [default: 20]"
+)
+@click.option(
+    "--size", type=int, help="Prompt: side of the network's input, in pixels.  [default: 512]"
+)
+@click.option(
+    "--attention-layers",
+    metavar="N,N,...",
+    help="Prompt: cross-attention layers to average, counted in the order they run without the "
+    "finest.  [default: 5,6,7,8]",
+)
+@click.option(
+    "--published",
+    is_flag=True,
+    help="Prompt: with the reference program's oddities (square input).",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier match there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the matches as JSON.")
@@ -92,11 +122,15 @@ def match(source: Path, target: Path, overwrite: bool, as_json: bool, **values: 
     Prints the matches as CSV, or writes them to a folder with a picture (-o). Places are pixels
     from the outer corner of the top-left pixel.
     """
-    from propagate.match import MatchRequest, match_images
+    from propagate.match.job import match_images
+    from propagate.match.request import MatchRequest
     from propagate.matching.geometric import GeometricSettings
     from propagate.matching.semantic import SemanticSettings
 
-    model, options = resolve_model(values, task=values["method"])
+    prompt = values["method"] == "prompt"
+    if prompt and values["preset_name"] is None:
+        values["model"] = values["model"] or _PROMPT_MODEL
+    model, options = resolve_model(values, task="semantic" if prompt else values["method"])
     request = MatchRequest(
         source=source,
         target=target,
@@ -117,6 +151,7 @@ def match(source: Path, target: Path, overwrite: bool, as_json: bool, **values: 
             estimator=values["estimator"],
             threshold=values["threshold"],
         ),
+        prompt=_prompt_settings(values),
         **{
             name: values[name]
             for name in (
@@ -133,11 +168,36 @@ def match(source: Path, target: Path, overwrite: bool, as_json: bool, **values: 
         },
     )
     quiet_decoders()
-    report = match_images(request, say=lambda note: click.echo(f"Note: {note}", err=True))
+    report = match_images(
+        request,
+        say=lambda note: click.echo(f"Note: {note}", err=True),
+        progress=partial(progress_bar, unit="step"),
+    )
     if as_json:
         click.echo(json.dumps(report.facts()))
     else:
         _print(report)
+
+
+def _prompt_settings(values: dict[str, Any]) -> PromptSettings:
+    from propagate.matching.prompt.settings import CORRECTED, PUBLISHED
+
+    given: dict[str, Any] = {
+        name: values[name] for name in ("steps", "embeddings", "crops", "size")
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if values["attention_layers"] is not None:
+        chosen["layers"] = _numbers(values["attention_layers"])
+    return replace(PUBLISHED if values["published"] else CORRECTED, **chosen)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"--attention-layers is {text!r}; write numbers with commas, for example 5,6,7,8."
+        ) from None
 
 
 def _point(text: str | None) -> tuple[float, float] | None:

@@ -488,9 +488,11 @@ def quiet_decoders() -> None:
     decord.logging.set_level(decord.logging.QUIET)
 
 
-def progress_bar(title: str, total: int | None, items: Iterable[T]) -> Iterable[T]:
+def progress_bar(
+    title: str, total: int | None, items: Iterable[T], *, unit: str = "frame"
+) -> Iterable[T]:
     """A bar with rate and time left on stderr; nothing when stderr is not a terminal."""
     from tqdm import tqdm
 
-    bar: Iterable[T] = tqdm(items, desc=title, total=total, unit="frame", disable=None)
+    bar: Iterable[T] = tqdm(items, desc=title, total=total, unit=unit, disable=None)
     return bar

@@ -44,6 +44,7 @@ class Batches:
         size: the most inputs at once; None follows from the budget.
         budget: gigabytes that may be taken; None is a share of a GPU's memory.
         what: what the inputs are, for the note.
+        shrink: the option that makes one of them smaller, for the error.
         notify: receives the note.
     """
 
@@ -55,12 +56,14 @@ class Batches:
         size: int | None = None,
         budget: float | None = None,
         what: str = "inputs",
+        shrink: str = "--short-side",
         notify: Notify = notify_by_log,
     ) -> None:
         self._device = device
         self._growth = growth
         self._budget = budget
         self._what = what
+        self._shrink = shrink
         self._notify = notify
         self._said = False
         self._most = size
@@ -98,7 +101,7 @@ class Batches:
         if size == 1:
             raise ModelError(
                 f"There is not enough memory for one of the {self._what} at a time; choose a "
-                "smaller --short-side, a lower precision with --dtype, or another --device."
+                f"smaller {self._shrink}, a lower precision with --dtype, or another --device."
             )
         self._most = size // 2
         if torch.cuda.is_available():

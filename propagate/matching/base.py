@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from propagate.types import Frame, Matches
+from propagate.errors import InputError
+from propagate.types import Frame, Matches, Size
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Float64
 
 
 class PairMatcher(Protocol):
@@ -46,3 +47,22 @@ class PairMatcher(Protocol):
             InputError: a point lies outside of the source.
         """
         ...
+
+
+def checked_points(xy: Float[np.ndarray, "n 2"], size: Size) -> Float64[np.ndarray, "n 2"]:
+    """Points as float64.
+
+    Raises:
+        InputError: they are no [n, 2], or one lies outside of an image of `size`.
+    """
+    points = np.asarray(xy, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise InputError(f"Points must be [n, 2], one x and y each, not {list(points.shape)}.")
+    inside = ((points >= 0) & (points <= (size.width, size.height))).all(axis=1)
+    if not inside.all():
+        x, y = points[int((~inside).argmax())]
+        raise InputError(
+            f"The point ({x:g}, {y:g}) lies outside of the image of {size} pixels; give points "
+            "inside of it."
+        )
+    return points

@@ -11,6 +11,7 @@ import torch
 
 from propagate.errors import InputError
 from propagate.geometry import map_points
+from propagate.matching.base import checked_points
 from propagate.matching.everywhere import cells, centred
 from propagate.matching.sampling import vectors_at, window_centre
 from propagate.matching.upsampled import UpsampledCosine
@@ -92,7 +93,7 @@ def match_points(
         InputError: a point lies outside of the source, or the maps differ in channels.
     """
     settings = settings or SemanticSettings()
-    xy = _checked(xy, source.image_size)
+    xy = checked_points(xy, source.image_size)
     if source.data.shape[0] != target.data.shape[0]:
         raise InputError(
             f"The source has {source.data.shape[0]} channels and the target "
@@ -156,7 +157,7 @@ def similarity_map(
         InputError: the point lies outside of the source.
     """
     settings = settings or SemanticSettings()
-    xy = _checked(np.asarray(xy)[None], source.image_size)
+    xy = checked_points(np.asarray(xy)[None], source.image_size)
     vectors = _Searched(source, settings).vectors(xy)
     return next(iter(_Searched(target, settings).upsampled().maps(vectors))).numpy()
 
@@ -241,20 +242,6 @@ def _returns(
     back = [where[0] for where, _ in start.places(end.vectors(matches.target_xy), 1)]
     off = np.linalg.norm(np.array(back).reshape(-1, 2) - matches.source_xy, axis=1)
     return np.asarray(off <= mutual * max(start.size))
-
-
-def _checked(xy: Float[np.ndarray, "n 2"], size: Size) -> Float64[np.ndarray, "n 2"]:
-    points = np.asarray(xy, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise InputError(f"Points must be [n, 2], one x and y each, not {list(points.shape)}.")
-    inside = ((points >= 0) & (points <= (size.width, size.height))).all(axis=1)
-    if not inside.all():
-        x, y = points[int((~inside).argmax())]
-        raise InputError(
-            f"The point ({x:g}, {y:g}) lies outside of the image of {size} pixels; give points "
-            "inside of it."
-        )
-    return points
 
 
 def _mirror(xy: Float[np.ndarray, "n 2"], size: Size) -> Float64[np.ndarray, "n 2"]:

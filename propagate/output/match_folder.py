@@ -43,10 +43,15 @@ class MatchFolder(ReplaceableFolder):
         """What resembles one point."""
         return self.path / "heatmap.png"
 
+    def sheet(self, number: int) -> Path:
+        """How the prompts of a point were optimised and where they look; counted from 1."""
+        return self.path / f"prompt-{number}.png"
+
     def prepare(self) -> None:
         """Make the folder, without what an earlier match left there."""
         if self._replaces:
-            for item in (self.table, self.picture, self.heatmap, self.record_path):
+            sheets = self.path.glob("prompt-*.png")
+            for item in (self.table, self.picture, self.heatmap, self.record_path, *sheets):
                 item.unlink(missing_ok=True)
         make_folder(self.path)
         remove_leftovers(self.path)

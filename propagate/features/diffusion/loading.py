@@ -44,7 +44,7 @@ _LISTED = Size(512, 512)
 def load_pipeline(
     files: ResolvedModel,
     *,
-    prompt: str = "",
+    prompt: str | None = "",
     dtype: torch.dtype = torch.float32,
     levels: NoiseLevels | None = None,
     network: nn.Module | None = None,
@@ -55,7 +55,8 @@ def load_pipeline(
 
     Args:
         files: a pipeline's folder, as `save_pretrained` of diffusers writes it.
-        prompt: text condition.
+        prompt: text condition; None loads no text encoder, for who calls the network with
+            conditions of their own.
         dtype: what networks compute in; small text encoders are in fp32.
         levels: other noise levels than the scheduler's.
         network: takes the place of the pipeline's own denoising network.
@@ -68,7 +69,7 @@ def load_pipeline(
     check_safetensors(files)
     sub, config, kind = kind_of(files)
     with quiet_libraries(), torch.no_grad():
-        conditions = kind.encode(files, prompt, dtype)
+        conditions = {} if prompt is None else kind.encode(files, prompt, dtype)
         found = levels or _noise_levels(files)
         encoder: Encoder = load_vae(files, dtype) if has_part(files, "vae") else PixelEncoder()
         _check_fit(files, config, kind.channels(config), conditions, encoder)

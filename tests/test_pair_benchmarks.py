@@ -256,6 +256,24 @@ def test_the_prompt_names_what_a_pair_shows(
     assert "prompt='a photo of a {category}'" in record["model"]
 
 
+def test_pairs_by_optimised_prompts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pipeline = save_tiny_pipeline(tmp_path / "sd")
+    root, out = make_spair(tmp_path / "data"), tmp_path / "out"
+    capsys.readouterr()
+    arguments = ("eval", "spair", "--root", root, "--model", pipeline, "--method", "prompt")
+    quick = ("--steps", 1, "--embeddings", 1, "--crops", 1, "--size", 64, "--limit", 1)
+    layers = ("--attention-layers", "0")
+    code, _, err = call(capsys, *arguments, *quick, *layers, "-o", out)
+    assert (code, err) == (0, "")
+    record = json.loads((out / "summary.json").read_text())
+    assert record["config"]["data"]["matching"]["steps"] == 1
+    places = json.loads(next(out.rglob("matches.json")).read_text())["target_xy"]
+    assert len(places) == len(POINTS)
+    code, _, err = call(capsys, *arguments, *quick, *layers, "--flip")
+    assert code == 1
+    assert "--flip is for --method semantic" in err
+
+
 def test_a_foreign_folder_is_left_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     root = make_spair(tmp_path / "data")
     code, _, err = call(capsys, "eval", "spair", "--root", root, "-o", root, *FAST)

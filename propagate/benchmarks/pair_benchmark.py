@@ -20,6 +20,8 @@ from propagate.features.registry import create_extractor, understands
 from propagate.geometry import map_points
 from propagate.matching.base import PairMatcher
 from propagate.matching.feature_matcher import FeatureMatcher, SubjectMatcher
+from propagate.matching.prompt.create import create_prompt_matcher
+from propagate.matching.prompt.settings import PromptSettings
 from propagate.matching.semantic import SemanticSettings
 from propagate.metrics.pck import PckSummary, summarise
 
@@ -42,13 +44,14 @@ class PairBenchmark(Benchmark[PairMatcher]):
         title: name of the data set.
         pairs: those to score; others of the data set may have been left out.
         protocol: of the scores.
-        matching: of the search by features.
-        flip: whether to match the mirrored source too and keep the better of both.
+        matching: of the search by features, or by optimised prompts.
+        flip: whether to match the mirrored source too and keep the better of both; by features.
         choice: which pairs these are, JSON values.
         published: data set in `published.yaml` that the pairs are all of.
 
     Raises:
-        InputError: there is no pair, or the protocol needs boxes that the data set has not.
+        InputError: there is no pair, the protocol needs boxes that the data set has not, or prompts
+            are to be flipped.
     """
 
     unit_kind = "category"
@@ -61,13 +64,15 @@ class PairBenchmark(Benchmark[PairMatcher]):
         pairs: Sequence[KeypointPair],
         *,
         protocol: PckProtocol,
-        matching: SemanticSettings,
+        matching: SemanticSettings | PromptSettings,
         flip: bool = False,
         choice: Mapping[str, Any] | None = None,
         published: str | None = None,
     ) -> None:
         if not pairs:
             raise InputError(f"There is no pair of {title} to score.")
+        if flip and isinstance(matching, PromptSettings):
+            raise InputError("--flip is for --method semantic; leave one of them out.")
         for pair in pairs:
             pair.side(protocol.normaliser)
         self._title = title
@@ -118,26 +123,29 @@ class PairBenchmark(Benchmark[PairMatcher]):
         return f"{self._matching}{' flip' if self._flip else ''}"
 
     def load(self, settings: Preset) -> PairMatcher:
-        """A matcher by features; one for each category where the prompt names it."""
+        """A matcher; of features one for each category where the prompt names it."""
         model, options = settings.model, settings.options
+        if isinstance(self._matching, PromptSettings):
+            return create_prompt_matcher(model, options, self._matching)
         prompt = options.prompt
         if prompt is None and understands(model, "prompt", offline=options.offline):
             prompt = PUBLISHED_PROMPT
         if prompt is None or SUBJECT not in prompt:
-            return self._matcher(settings)
+            return self._by_features(settings, self._matching)
+        matching = self._matching
 
         def make(subject: str) -> FeatureMatcher:
             told = replace(options, prompt=prompt.replace(SUBJECT, subject))
-            return self._matcher(replace(settings, options=told))
+            return self._by_features(replace(settings, options=told), matching)
 
         first = next(iter(self._pairs.values()))
         return SubjectMatcher(make, first=first.shown, template=prompt)
 
-    def _matcher(self, settings: Preset) -> FeatureMatcher:
+    def _by_features(self, settings: Preset, matching: SemanticSettings) -> FeatureMatcher:
         extractor = create_extractor(settings.model, settings.options, task="semantic")
         pair = next(iter(self._pairs.values()))
         first = [picture(pair.source), picture(pair.target)] if settings.options.pca else ()
-        return FeatureMatcher(extractor, self._matching, flip=self._flip, first=first)
+        return FeatureMatcher(extractor, matching, flip=self._flip, first=first)
 
     def predict(self, unit: str, settings: Preset, engine: PairMatcher, folder: Path) -> int:
         """Write the places found in the target (null where there is none), and the copied ones."""

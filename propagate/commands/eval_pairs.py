@@ -10,6 +10,7 @@ import click
 
 from propagate.commands.eval_common import evaluate_on, output_options
 from propagate.commands.options import model_options, resolve_model
+from propagate.commands.prompt_options import PROMPT_MODEL, prompt_options, prompt_settings
 from propagate.config import Preset, Task
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ def _pck_options(normaliser: str, alphas: tuple[float, ...]) -> Callable[[Comman
             help="The best pixel, as published, or the centre of the best cells.",
         ),
         click.option("--centred", is_flag=True, help="Take the image's mean off its features."),
+        click.option(
+            "--method",
+            type=click.Choice(["semantic", "prompt"]),
+            default="semantic",
+            show_default=True,
+            help="By features, or by optimised prompts (slow).",
+        ),
+        prompt_options,
         click.option("--flip", is_flag=True, help="Try the source mirrored too, keep the better."),
     )
 
@@ -206,7 +215,11 @@ def _evaluate(
     from propagate.benchmarks.pairs import PckProtocol, chosen_pairs
     from propagate.matching.semantic import SemanticSettings
 
+    by_prompts = values["method"] == "prompt"
+    if by_prompts and values["preset_name"] is None:
+        values["model"] = values["model"] or PROMPT_MODEL
     settings = _settings(values, "semantic")
+    features = SemanticSettings(place=values["place"], centred=values["centred"])
     categories, limit = values["categories"], values["limit"]
     chosen = chosen_pairs(pairs, categories, limit)
     benchmark = PairBenchmark(
@@ -215,7 +228,7 @@ def _evaluate(
         protocol=PckProtocol(
             normaliser=values["normaliser"], strict=values["strict"], alphas=tuple(values["alphas"])
         ),
-        matching=SemanticSettings(place=values["place"], centred=values["centred"]),
+        matching=prompt_settings(values) if by_prompts else features,
         flip=values["flip"],
         choice={**choice, "categories": list(categories), "limit": limit},
         published=_PUBLISHED.get((title, len(chosen))),

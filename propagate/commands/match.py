@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,11 @@ from propagate.commands.options import (
     quiet_decoders,
     resolve_model,
 )
+from propagate.commands.prompt_options import PROMPT_MODEL, prompt_options, prompt_settings
 from propagate.errors import InputError
 
 if TYPE_CHECKING:
     from propagate.match.report import MatchReport
-    from propagate.matching.prompt.settings import PromptSettings
-
-_PROMPT_MODEL = "sd14"  # that the paper used
 
 
 @click.command()
@@ -93,25 +90,7 @@ _PROMPT_MODEL = "sd14"  # that the paper used
 @click.option(
     "--threshold", type=float, default=3.0, show_default=True, help="Pixels that an inlier is off."
 )
-@click.option("--steps", type=int, help="Prompt: steps of the optimisation.  [default: 129]")
-@click.option("--embeddings", type=int, help="Prompt: prompts for each point.  [default: 5]")
-@click.option(
-    "--crops", type=int, help="Prompt: crops of TARGET that are looked at.  [default: 20]"
-)
-@click.option(
-    "--size", type=int, help="Prompt: side of the network's input, in pixels.  [default: 512]"
-)
-@click.option(
-    "--attention-layers",
-    metavar="N,N,...",
-    help="Prompt: cross-attention layers to average, counted in the order they run without the "
-    "finest.  [default: 5,6,7,8]",
-)
-@click.option(
-    "--published",
-    is_flag=True,
-    help="Prompt: with the reference program's oddities (square input).",
-)
+@prompt_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier match there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the matches as JSON.")
@@ -129,7 +108,7 @@ def match(source: Path, target: Path, overwrite: bool, as_json: bool, **values: 
 
     prompt = values["method"] == "prompt"
     if prompt and values["preset_name"] is None:
-        values["model"] = values["model"] or _PROMPT_MODEL
+        values["model"] = values["model"] or PROMPT_MODEL
     model, options = resolve_model(values, task="semantic" if prompt else values["method"])
     request = MatchRequest(
         source=source,
@@ -151,7 +130,7 @@ def match(source: Path, target: Path, overwrite: bool, as_json: bool, **values: 
             estimator=values["estimator"],
             threshold=values["threshold"],
         ),
-        prompt=_prompt_settings(values),
+        prompt=prompt_settings(values),
         **{
             name: values[name]
             for name in (
@@ -177,27 +156,6 @@ def match(source: Path, target: Path, overwrite: bool, as_json: bool, **values: 
         click.echo(json.dumps(report.facts()))
     else:
         _print(report)
-
-
-def _prompt_settings(values: dict[str, Any]) -> PromptSettings:
-    from propagate.matching.prompt.settings import CORRECTED, PUBLISHED
-
-    given: dict[str, Any] = {
-        name: values[name] for name in ("steps", "embeddings", "crops", "size")
-    }
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if values["attention_layers"] is not None:
-        chosen["layers"] = _numbers(values["attention_layers"])
-    return replace(PUBLISHED if values["published"] else CORRECTED, **chosen)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"--attention-layers is {text!r}; write numbers with commas, for example 5,6,7,8."
-        ) from None
 
 
 def _point(text: str | None) -> tuple[float, float] | None:

@@ -156,6 +156,8 @@ class ModelOptions:
         prompt: text condition.
         latent: "sample" draws latents from the VAE's posterior, as DIFT does; "mean" takes its
             mean.
+        prune: least share that a map must have of an aggregation's mixture; those with less are
+            left out.
         short_side: length the frame's short side is resized to, in pixels.
         input_size: (height, width) the frame is resized to, whatever its shape.
         resizing: how it is resized: "bilinear" without or "bicubic" with antialiasing.
@@ -176,6 +178,7 @@ class ModelOptions:
     ensemble_size: int | None = None
     prompt: str | None = None
     latent: LatentMode | None = None
+    prune: float | None = None
     short_side: int | None = None
     input_size: tuple[int, int] | None = None
     resizing: Resizing | None = None
@@ -193,6 +196,8 @@ class ModelOptions:
         for name, value in self.given(*least).items():
             if value < least[name]:
                 raise InputError(f"{name} is {value}; it must be {least[name]} or more.")
+        if self.prune is not None and not 0 <= self.prune < 1:
+            raise InputError(f"prune is {self.prune}; it must be 0 (off) or more, and less than 1.")
         if self.memory is not None and not self.memory > 0:
             raise InputError(f"memory is {self.memory} GB; it must be greater than 0.")
         if self.input_size is not None and min(self.input_size) < 1:

@@ -27,6 +27,7 @@ _COMMANDS = {
     "convert": ("propagate.commands.convert", "convert"),
     "eval": ("propagate.commands.eval", "evaluate"),
     "sweep": ("propagate.commands.sweep", "sweep"),
+    "train": ("propagate.commands.train", "train"),
     "models": ("propagate.commands.models", "models"),
 }
 

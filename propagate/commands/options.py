@@ -54,6 +54,7 @@ _MODEL_FIELDS = (
     "ensemble_size",
     "prompt",
     "latent",
+    "prune",
     "short_side",
     "input_size",
     "resizing",
@@ -112,6 +113,9 @@ _MODEL_OPTIONS = (
         "--latent",
         type=click.Choice(get_args(LatentMode)),
         help="Draw latents from the VAE's posterior, or take its mean.",
+    ),
+    click.option(
+        "--prune", type=float, help="Leave out maps with less than this share of an aggregation."
     ),
     click.option("--short-side", type=int, help="Resize frames to this short side, in pixels."),
     click.option("--input-size", metavar="WxH", help="Resize frames to this very size, in pixels."),

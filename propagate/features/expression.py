@@ -12,7 +12,9 @@ from propagate.errors import InputError
 
 _PART = re.compile(r"(?P<model>[^\[\]]+?)(?:\[(?P<options>[^\[\]]*)\])?(?::(?P<weight>[\d.eE-]+))?")
 _INTEGERS = ("t", "up_ft_index", "ensemble_size", "short_side", "seed")
+_NUMBERS = ("prune",)
 _TEXTS = ("layer", "facet", "prompt", "latent", "resizing")
+_KNOWN = (*_INTEGERS, *_NUMBERS, *_TEXTS)
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,10 @@ def _weight(text: str | None, part: str) -> float:
 def _option(item: str, part: str) -> tuple[str, Any]:
     name, equals, value = (piece.strip() for piece in item.partition("="))
     name = name.replace("-", "_")
-    if not equals or name not in (*_INTEGERS, *_TEXTS):
+    if not equals or name not in _KNOWN:
         raise InputError(
             f"{item!r} in {part!r} is no option of a model; use "
-            f"{', '.join((*_INTEGERS, *_TEXTS))}, each as name=value."
+            f"{', '.join(_KNOWN)}, each as name=value."
         )
     return name, option_value(name, value)
 
@@ -80,11 +82,12 @@ def option_value(name: str, text: str) -> Any:
     """The value of a model option from its text.
 
     Raises:
-        InputError: it must be a whole number and is not.
+        InputError: it must be a number and is not.
     """
     if name in _TEXTS:
         return text
+    kind, words = (float, "a number") if name in _NUMBERS else (int, "a whole number")
     try:
-        return int(text)
+        return kind(text)
     except ValueError:
-        raise InputError(f"{name} is {text!r}; it must be a whole number.") from None
+        raise InputError(f"{name} is {text!r}; it must be {words}.") from None

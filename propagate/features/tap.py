@@ -40,13 +40,8 @@ class Tap:
         self._layers = tuple(layers)
         self._prefix = prefix
         self._found: dict[str, Any] = {}
-        modules = dict(network.named_modules())
-        if len(set(layers)) < len(self._layers):
-            raise InputError(f"A layer is named twice in {'+'.join(layers)}; leave one out.")
-        for name in self._layers:
-            if name not in modules or not name:
-                raise _no_such_layer(name, modules)
-            modules[name].register_forward_hook(self._hook(name))
+        for name, module in zip(layers, find_modules(network, layers), strict=True):
+            module.register_forward_hook(self._hook(name))
 
     def __call__(self, run: Callable[[], object], size: Size) -> list[Float[Tensor, "b c gh gw"]]:
         """The maps of the layers, in the order they were named.
@@ -108,6 +103,21 @@ class _AllFoundError(Exception):
 
 def _stop() -> NoReturn:
     raise _AllFoundError
+
+
+def find_modules(network: nn.Module, layers: Sequence[str]) -> list[nn.Module]:
+    """The modules of a network by their names.
+
+    Raises:
+        InputError: there is no such module; names the closest ones. Or one is named twice.
+    """
+    modules = dict(network.named_modules())
+    if len(set(layers)) < len(layers):
+        raise InputError(f"A layer is named twice in {'+'.join(layers)}; leave one out.")
+    for name in layers:
+        if name not in modules or not name:
+            raise _no_such_layer(name, modules)
+    return [modules[name] for name in layers]
 
 
 def _no_such_layer(name: str, modules: dict[str, nn.Module]) -> InputError:

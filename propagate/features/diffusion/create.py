@@ -32,13 +32,11 @@ def create(
     Raises:
         InputError: a step, layer or device that is not there.
     """
-    unit = model.encoder.factor * model.denoiser.multiple
-    multiple = _MULTIPLE if _MULTIPLE % unit == 0 else unit
     given = options.given("ensemble_size", "latent", "batch_size", "memory", "compile")
     settings = DiffusionSettings(
         t=options.t or 0,
         layers=_layers(model, options),
-        input_size=input_size(options, multiple=multiple),
+        input_size=input_size(options, multiple=size_multiple(model)),
         **given,
     )
     return DiffusionExtractor(
@@ -48,6 +46,12 @@ def create(
         dtype=network_dtype(options),
         noise=noise or SeededNoise(options.seed),
     )
+
+
+def size_multiple(model: DiffusionModel) -> int:
+    """What both sides of an image are floored to a multiple of."""
+    unit = model.encoder.factor * model.denoiser.multiple
+    return _MULTIPLE if _MULTIPLE % unit == 0 else unit
 
 
 def _layers(model: DiffusionModel, options: ModelOptions) -> tuple[str, ...]:

@@ -23,7 +23,12 @@ from propagate.features.batching import (
     notify_by_log,
 )
 from propagate.features.device import dtype_name
-from propagate.features.diffusion.model import DiffusionModel, Posterior
+from propagate.features.diffusion.model import (
+    DiffusionModel,
+    Posterior,
+    check_input_size,
+    encode_pixels,
+)
 from propagate.features.frames import finite_map, pixel_batch
 from propagate.features.fusion import fuse_maps
 from propagate.features.noise import NoiseSource, SeededNoise
@@ -160,7 +165,7 @@ class DiffusionExtractor:
         if not frames:
             return []
         size = self._settings.input_size.of(frames[0].size)
-        self._check_size(size)
+        check_input_size(self._model, size)
         posterior = self.posterior(pixel_batch(frames, size, self._settings.input_size.resizing))
         noisy = [
             self.noisy_latents(Posterior(posterior.mean[i], posterior.std[i]), frame.index)
@@ -175,15 +180,13 @@ class DiffusionExtractor:
     @torch.inference_mode()
     def posterior(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Posterior:
         """Latents of images that have the network's input size already."""
-
-        def encode(chunk: UInt8[Tensor, "n 3 h w"]) -> Posterior:
-            normalised = (chunk.to(self._device).float() / 255 - 0.5) / 0.5
-            return self._model.encoder(normalised)
-
-        parts = list(self._encoding.run(encode, pixels))
+        parts = list(self._encoding.run(self._encode, pixels))
         return Posterior(
             torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts])
         )
+
+    def _encode(self, pixels: UInt8[Tensor, "n 3 h w"]) -> Posterior:
+        return encode_pixels(self._model, pixels.to(self._device))
 
     def noisy_latents(self, posterior: Posterior, frame_index: int) -> Float[Tensor, "n c h w"]:
         """Latents of every ensemble member of one frame with the noise of step t; fp32.
@@ -227,22 +230,6 @@ class DiffusionExtractor:
         size = Size(latents.shape[2], latents.shape[3])
         chunk = latents.to(self._dtype)
         return self._tap(lambda: self._model.denoiser(chunk, self._settings.t), size)
-
-    def _check_size(self, size: Size) -> None:
-        factor, denoiser = self._model.encoder.factor, self._model.denoiser
-        unit = factor * denoiser.multiple
-        problem = None
-        if min(size) < unit:
-            problem = f"both sides must be at least {unit}"
-        elif any(side // factor % denoiser.multiple for side in size):
-            problem = f"{self._model.name} takes multiples of {unit}"
-        elif denoiser.largest is not None and max(size) > denoiser.largest * factor:
-            problem = f"{self._model.name} takes at most {denoiser.largest * factor} a side"
-        if problem is not None:
-            raise InputError(
-                f"The network's input would be {size} pixels; {problem}, so choose another input "
-                "size."
-            )
 
     @torch.inference_mode()
     def _probe(self) -> tuple[float, float]:

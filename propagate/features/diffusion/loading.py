@@ -84,6 +84,7 @@ def load_pipeline(
         levels=found,
         denoiser=kind.build(network, config, typed, encoder.factor),
         up_block=lambda index: up_block(files.name, network, index),
+        prediction=_prediction(files),
     )
 
 
@@ -105,6 +106,12 @@ def pipeline_layers(files: ResolvedModel) -> list[LayerInfo]:
         size = Size(_LISTED.height // factor, _LISTED.width // factor)
         latents = torch.zeros(1, kind.channels(config), *size)
         return list_layers(network, lambda: denoiser(latents, 1), size, pixels_per_unit=factor)
+
+
+def _prediction(files: ResolvedModel) -> str:
+    config = read_config(files, "scheduler/scheduler_config.json")
+    flow = str(config.get("_class_name")).startswith("FlowMatch")
+    return "flow" if flow else str(config.get("prediction_type", "epsilon"))
 
 
 def _noise_levels(files: ResolvedModel) -> NoiseLevels:

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from propagate.errors import InputError
+from propagate.types import Size
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, UInt8
     from torch import Tensor
 
 
@@ -118,6 +119,7 @@ class DiffusionModel:
         denoiser: the network to tap.
         up_block: name of the layer that DIFT's `up_ft_index` counts, for an index; raises
             InputError.
+        prediction: what the network gives, as schedulers of diffusers call it.
     """
 
     name: str
@@ -126,6 +128,33 @@ class DiffusionModel:
     levels: NoiseLevels
     denoiser: Denoiser
     up_block: Callable[[int], str]
+    prediction: str = "epsilon"
+
+
+def encode_pixels(model: DiffusionModel, pixels: UInt8[Tensor, "b 3 h w"]) -> Posterior:
+    """Latents of images 0-255 that have the network's input size and are on its device."""
+    return model.encoder((pixels.float() / 255 - 0.5) / 0.5)
+
+
+def check_input_size(model: DiffusionModel, size: Size) -> None:
+    """Check that images of a size can go through a model.
+
+    Raises:
+        InputError: too small or large, or a side is no multiple of what the network needs.
+    """
+    factor, denoiser = model.encoder.factor, model.denoiser
+    unit = factor * denoiser.multiple
+    problem = None
+    if min(size) < unit:
+        problem = f"both sides must be at least {unit}"
+    elif any(side // factor % denoiser.multiple for side in size):
+        problem = f"{model.name} takes multiples of {unit}"
+    elif denoiser.largest is not None and max(size) > denoiser.largest * factor:
+        problem = f"{model.name} takes at most {denoiser.largest * factor} a side"
+    if problem is not None:
+        raise InputError(
+            f"The network's input would be {size} pixels; {problem}, so choose another input size."
+        )
 
 
 class PixelEncoder:

@@ -1,0 +1,102 @@
+"""`propagate train`: the few parts of the program that learn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from propagate.commands.options import model_options, output_mode, progress_bar, resolve_model
+
+
+@click.group()
+def train() -> None:
+    """Train what can be trained; backbones stay as they are."""
+
+
+@train.command()
+@click.option(
+    "--pairs",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder SPair-71k, or a CSV file with source,target,x1,y1,x2,y2 a line.",
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of images, whose random warps are the pairs.",
+)
+@click.option("--split", default="trn", show_default=True, help="Split of SPair-71k.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for weights, checkpoint, losses and pictures; then a model for --model.",
+)
+@click.option(
+    "--inversion",
+    is_flag=True,
+    help="Maps of 11 of the 50 steps of a diffusion model's DDIM inversion, as published.",
+)
+@click.option("--steps", type=int, default=5000, show_default=True, help="Steps, a pair each.")
+@click.option("--lr", type=float, default=1e-3, show_default=True, help="Learning rate.")
+@click.option("--width", type=int, default=384, show_default=True, help="Channels of the result.")
+@click.option("--groups", type=int, default=32, show_default=True, help="Groups of its norms.")
+@click.option(
+    "--cells",
+    type=click.Choice(["exact", "published"]),
+    default="exact",
+    show_default=True,
+    help="The cell that a point lies in, or up to half a cell off as published.",
+)
+@click.option(
+    "--save-every", type=int, default=500, show_default=True, help="Steps between checkpoints."
+)
+@click.option(
+    "--warp-side", type=int, default=240, show_default=True, help="Short side of warped images."
+)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--overwrite", is_flag=True, help="Replace the training in the output folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+@model_options
+def aggregation(output: Path, as_json: bool, **values: Any) -> None:
+    """Train Diffusion Hyperfeatures' aggregation of the layers of MODEL.
+
+    MODEL is frozen; name several layers (--layer A+B+C), or take --inversion. On several GPUs:
+    `accelerate launch -m propagate train aggregation ...`.
+    """
+    from propagate.features.hyper.recipe import Inversion
+    from propagate.training.aggregation import TrainRequest, train_aggregation
+    from propagate.training.settings import TrainSettings
+    from propagate.training.warps import WarpSettings
+
+    mode = output_mode(overwrite=values.pop("overwrite"), resume=values.pop("resume"))
+    model, options = resolve_model(values)
+    names = ("steps", "lr", "width", "groups", "cells", "save_every")
+    settings = TrainSettings(**{name: values[name] for name in names}, seed=options.seed)
+    request = TrainRequest(
+        output=output,
+        pairs=values["pairs"],
+        images=values["images"],
+        split=values["split"],
+        mode=mode,
+        model=model,
+        options=options,
+        inversion=Inversion() if values["inversion"] else None,
+        settings=settings,
+        warps=WarpSettings(side=values["warp_side"]),
+    )
+    report = train_aggregation(request, bar=progress_bar)
+    if as_json:
+        click.echo(json.dumps(report.record))
+        return
+    record = report.record
+    click.echo(f"{record['model']}\nloss {record['loss']:.4f}, the mean of the last 100 steps")
+    for name, words in (("untrained", "layers fused untrained"), ("validation", "aggregated")):
+        if record.get(name):
+            shares = zip(record["alphas"], record[name], strict=True)
+            shown = "  ".join(f"@{alpha:g} {100 * share:.1f}" for alpha, share in shares)
+            click.echo(f"validation PCK, {words:23}{shown}")
+    click.echo(f"Written to {report.folder}, which is a model: --model {report.folder}")

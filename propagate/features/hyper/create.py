@@ -1,0 +1,108 @@
+"""From a recipe and a user's options to an extractor, or to the maps alone for training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from propagate.config import ModelOptions, Task
+from propagate.errors import InputError, ModelError
+from propagate.features.base import LayeredExtractor
+from propagate.features.device import resolve_device, resolve_dtype
+from propagate.features.hyper.extractor import HyperExtractor
+from propagate.features.hyper.recipe import Recipe, checksum, load_network
+from propagate.features.hyper.sources import LayeredSource, MapSource
+
+if TYPE_CHECKING:
+    from propagate.features.hub import ResolvedModel
+    from propagate.features.hyper.inversion import InversionSource
+
+
+def create_hyper(
+    recipe: Recipe,
+    weights: Path,
+    options: ModelOptions,
+    *,
+    base: ResolvedModel | None = None,
+    task: Task = "propagation",
+) -> HyperExtractor:
+    """The extractor of an aggregation.
+
+    Args:
+        recipe: what it was made for.
+        weights: of its network.
+        options: complete options.
+        base: the frozen pipeline, where it is known already.
+        task: whose defaults the frozen model takes, but for what the recipe says.
+
+    Raises:
+        InputError: an option that does not fit the model.
+        ModelError: files are missing or damaged, or the model is not the recipe's.
+    """
+    network = load_network(weights, groups=recipe.groups)
+    source = create_source(recipe, replace(options, prune=None), base=base, task=task)
+    expected = len(recipe.inversion.saves) if recipe.inversion else 1
+    if network.steps != expected:
+        raise ModelError(
+            f"{weights} mixes {network.steps} steps of {len(network.channels)} layers, and its "
+            f"recipe names {expected} steps."
+        )
+    network.to(resolve_device(options.device))
+    return HyperExtractor(network, source, weights=checksum(weights), prune=options.prune or 0.0)
+
+
+def create_source(
+    recipe: Recipe,
+    options: ModelOptions,
+    *,
+    base: ResolvedModel | None = None,
+    task: Task = "propagation",
+) -> MapSource:
+    """The maps that a recipe asks for; arguments and errors as for `create_hyper`."""
+    complete = options.over(recipe.model_options())
+    if recipe.inversion is not None:
+        return _inversion(recipe, complete, base)
+    from propagate.features.registry import create_extractor
+
+    extractor = create_extractor(recipe.model, complete, task=task)
+    if not isinstance(extractor, LayeredExtractor):
+        raise InputError(
+            f"{recipe.model} does not give its layers one by one, so they can't be aggregated; "
+            "take a single model with several layers, such as efficientnet-lite0 with "
+            "--layer 4+10."
+        )
+    return LayeredSource(extractor)
+
+
+def _inversion(
+    recipe: Recipe, options: ModelOptions, base: ResolvedModel | None
+) -> InversionSource:
+    from propagate.features.diffusion.create import size_multiple
+    from propagate.features.diffusion.loading import load_pipeline
+    from propagate.features.hyper.inversion import InversionSettings, InversionSource
+    from propagate.features.noise import SeededNoise
+    from propagate.features.registry import locate
+    from propagate.features.sizing import input_size
+
+    if base is None:
+        found = locate(recipe.model, offline=options.offline)
+        if found.family.name != "diffusers":
+            raise InputError(
+                f"{recipe.model} is no diffusers pipeline, so there is nothing to invert; take a "
+                "Stable Diffusion."
+            )
+        base = found.files
+    device = resolve_device(options.device)
+    dtype = resolve_dtype(options.dtype, device)
+    model = load_pipeline(base, prompt=options.prompt or "", dtype=dtype)
+    layers = tuple(options.layer.split("+")) if options.layer else ()
+    settings = InversionSettings(
+        inversion=recipe.inversion or InversionSettings().inversion,
+        layers=layers,
+        input_size=input_size(options, multiple=size_multiple(model)),
+        **options.given("latent", "batch_size", "memory", "compile"),
+    )
+    return InversionSource(
+        model, settings, device=device, dtype=dtype, noise=SeededNoise(options.seed)
+    )

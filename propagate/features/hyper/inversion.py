@@ -1,0 +1,291 @@
+"""Maps of a diffusion model along the DDIM inversion of an image, as they appear.
+
+Source: Luo et al., "Diffusion Hyperfeatures", NeurIPS 2023; the inversion is DDIM's (Song et al.,
+2021, eq. 12 with no noise) from the clean latent to noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from propagate.config import LatentMode
+from propagate.errors import InputError
+from propagate.features.batching import (
+    Batches,
+    Notify,
+    activation_growth,
+    fitting_weights,
+    notify_by_log,
+)
+from propagate.features.device import dtype_name
+from propagate.features.diffusion.model import DiffusionModel, check_input_size, encode_pixels
+from propagate.features.frames import pixel_batch
+from propagate.features.hyper.recipe import Inversion
+from propagate.features.hyper.sources import Place, Sink, on_grid
+from propagate.features.noise import NoiseSource, SeededNoise
+from propagate.features.tap import compile_blocks, find_modules
+from propagate.geometry import InputSize
+from propagate.types import Frame, Size
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+R = TypeVar("R")
+
+_PROBE_LATENTS = 16  # side of the latent of the pass that finds out what runs
+_MOST_FRAMES = 8
+_TYPICAL = Size(480, 854)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionSettings:
+    """What is taken along the way, and how it is computed.
+
+    Args:
+        inversion: the steps.
+        layers: modules of the network; empty is `decoder_layers`.
+        latent: "sample" draws the latent from the VAE's posterior, as published; "mean" takes the
+            posterior's mean.
+        input_size: how frames are resized.
+        batch_size: the most frames at once; None follows from `memory`.
+        memory: gigabytes that activations may take; None is a share of a GPU's, and one frame at
+            a time on a CPU.
+        compile: compile the network's blocks.
+    """
+
+    inversion: Inversion = field(default_factory=Inversion)
+    layers: tuple[str, ...] = ()
+    latent: LatentMode = "sample"
+    input_size: InputSize = field(default_factory=InputSize)
+    batch_size: int | None = None
+    memory: float | None = None
+    compile: bool = False
+
+
+def decoder_layers(network: nn.Module) -> tuple[str, ...]:
+    """The second convolution of every residual block of a UNet's decoder, coarsest first.
+
+    The published maps are what a block adds to its input, not its output.
+
+    Raises:
+        InputError: the network has no such blocks.
+    """
+    names = [
+        f"up_blocks.{i}.resnets.{j}.conv2"
+        for i, block in enumerate(getattr(network, "up_blocks", ()))
+        for j in range(len(getattr(block, "resnets", ())))
+    ]
+    if not names:
+        raise InputError(
+            "The denoising network is no UNet with residual blocks in its decoder; name its "
+            "layers with --layer, each joined by +."
+        )
+    return tuple(names)
+
+
+class InversionSource:
+    """A `MapSource`: all layers at some steps of the inversion.
+
+    Args:
+        model: is moved to `device`.
+        settings: which maps.
+        device: where the networks run.
+        dtype: what they compute in; the latents stay in float32.
+        noise: of the latent's posterior; seed 0 if None.
+        notify: receives a note when memory runs out.
+
+    Raises:
+        InputError: the model has no such layers, or predicts what can't be inverted.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        settings: InversionSettings,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        noise: NoiseSource | None = None,
+        notify: Notify = notify_by_log,
+    ) -> None:
+        if model.prediction not in ("epsilon", "v_prediction"):
+            raise InputError(
+                f"{model.name} predicts {model.prediction!r}, and DDIM inverts models of noise "
+                "(epsilon) or velocity (v_prediction); take a Stable Diffusion 1 or 2, or XL."
+            )
+        if settings.inversion.steps > len(model.levels):
+            raise InputError(
+                f"The inversion has {settings.inversion.steps} steps, and {model.name} "
+                f"{len(model.levels)} at most."
+            )
+        self._model, self._settings = model, settings
+        self._device, self._dtype = device, dtype
+        self._noise = noise or SeededNoise()
+        self._ratio = len(model.levels) // settings.inversion.steps
+        self.layers = settings.layers or decoder_layers(model.denoiser.network)
+        self._modules = find_modules(model.denoiser.network, self.layers)
+        with fitting_weights(model.name, device):
+            model.denoiser.to(device)
+            if model.encoder.network is not None:
+                model.encoder.network.to(device)
+        self._batches = Batches(
+            device,
+            self._probe(),
+            size=settings.batch_size,
+            budget=settings.memory,
+            what="images",
+            notify=notify,
+        )
+        if settings.compile:
+            compile_blocks(model.denoiser.network, self.layers)
+
+    @property
+    def identity(self) -> str:
+        """Weights, steps, layers, latent, noise, input size and type."""
+        s, inversion = self._settings, self._settings.inversion
+        saves = ",".join(map(str, inversion.saves))
+        layers = "+".join(self._settings.layers) or "decoder"
+        noise = f" {self._noise.identity}" if s.latent == "sample" else ""
+        return (
+            f"{self._model.identity} ddim={inversion.steps}[{saves}] layer={layers} "
+            f"latent={s.latent}{noise} {s.input_size} {dtype_name(self._dtype)}"
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Frames at 480p that go through the network at once."""
+        height, width = self._settings.input_size.of(_TYPICAL)
+        numbers = self._channels * height * width // self._model.encoder.factor**2
+        return max(min(self._batches.size(numbers), _MOST_FRAMES), 1)
+
+    def run(
+        self,
+        frames: Sequence[Frame],
+        make: Callable[[], Sink[R]],
+        wanted: Collection[Place] | None = None,
+    ) -> list[tuple[R, Size]]:
+        """See `MapSource`; maps are on the grid of the latents.
+
+        Raises:
+            InputError: the network's input would be of a wrong size.
+            ModelError: no memory is left.
+        """
+        size = self._settings.input_size.of(frames[0].size)
+        check_input_size(self._model, size)
+        latents = torch.cat([self._latent(frame, size) for frame in frames])
+
+        def invert(chunk: Float[Tensor, "n c h w"]) -> R:
+            sink = make()
+            self._invert(chunk, sink, wanted)
+            return sink.result()
+
+        return [(result, size) for result in self._batches.run(invert, latents)]
+
+    @torch.no_grad()
+    def _latent(self, frame: Frame, size: Size) -> Float[Tensor, "1 c h w"]:
+        resizing = self._settings.input_size.resizing
+        pixels = pixel_batch([frame], size, resizing).to(self._device)
+        posterior = encode_pixels(self._model, pixels)
+        if self._settings.latent == "mean" or self._model.encoder.network is None:
+            return posterior.mean
+        shape = tuple(posterior.mean.shape[1:])
+        draw = self._noise.draw("posterior", frame=frame.index, member=0, shape=shape)
+        return posterior.mean + posterior.std * draw.to(self._device)
+
+    @torch.no_grad()
+    def _invert(
+        self, latents: Float[Tensor, "n c h w"], sink: Sink[Any], wanted: Collection[Place] | None
+    ) -> None:
+        inversion = self._settings.inversion
+        # As published, steps count from the noisy end; they are passed from the clean one.
+        positions = {save: position for position, save in enumerate(inversion.saves)}
+        needed = positions.values() if wanted is None else {step for _, step in wanted}
+        last = min(inversion.saves[step] for step in needed)
+        grid = Size(latents.shape[2], latents.shape[3])
+        for passed in range(inversion.steps - last):
+            step = positions.get(inversion.steps - 1 - passed)
+            with self._listening(step, grid, sink, wanted):
+                output = self._predict(latents, passed)
+            latents = self._next(latents, output, passed)
+
+    def _predict(self, latents: Float[Tensor, "n c h w"], passed: int) -> Float[Tensor, "n c h w"]:
+        output: Any = self._model.denoiser(latents.to(self._dtype), self._t(passed))
+        # Models that learn the variance too give it after the prediction.
+        prediction: Tensor = output.sample[:, : latents.shape[1]].float()
+        return prediction
+
+    def _t(self, passed: int) -> int:
+        """The step that the latents are at; -1 is the clean image, which the network is told."""
+        return (passed - 1) * self._ratio if passed else -1
+
+    def _levels(self, passed: int) -> tuple[float, float]:
+        """Factors of the image and of the noise."""
+        if not passed:
+            return 1.0, 0.0
+        levels, t = self._model.levels, self._t(passed)
+        return float(levels.signal[t]), float(levels.noise[t])
+
+    def _next(
+        self, latents: Float[Tensor, "n c h w"], output: Float[Tensor, "n c h w"], passed: int
+    ) -> Float[Tensor, "n c h w"]:
+        signal, noise = self._levels(passed)
+        if self._model.prediction == "v_prediction":
+            image = signal * latents - noise * output
+            output = noise * latents + signal * output
+        else:
+            image = (latents - noise * output) / signal
+        # The first step leads from the clean image to step 0, one pass further on.
+        t = passed * self._ratio
+        levels = self._model.levels
+        return float(levels.signal[t]) * image + float(levels.noise[t]) * output
+
+    @contextmanager
+    def _listening(
+        self, step: int | None, grid: Size, sink: Sink[Any], wanted: Collection[Place] | None
+    ) -> Iterator[None]:
+        """While the network runs, hand the maps of a saved step over; None is one that is not."""
+
+        def pass_on(layer: int) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+                sink.take(layer, step or 0, on_grid(_checked(output, self.layers[layer]), grid))
+
+            return hook
+
+        handles = [
+            module.register_forward_hook(pass_on(layer))
+            for layer, module in enumerate(self._modules)
+            if step is not None and (wanted is None or (layer, step) in wanted)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @torch.no_grad()
+    def _probe(self) -> float:
+        """Bytes that a number of a latent takes, by one pass over a small black image."""
+        encoder, denoiser = self._model.encoder, self._model.denoiser
+        side = -(-_PROBE_LATENTS // denoiser.multiple) * denoiser.multiple
+        image = torch.zeros(1, 3, *(side * encoder.factor,) * 2, device=self._device)
+        latents = encoder(image).mean
+        self._channels = latents.shape[1]
+        return activation_growth(
+            denoiser.network, lambda: self._predict(latents, 0), latents.numel()
+        )
+
+
+def _checked(output: Any, layer: str) -> Tensor:
+    if not isinstance(output, torch.Tensor) or output.ndim != 4:
+        raise InputError(
+            f"Layer {layer!r} gives no map of channels, rows and columns; take convolutions or "
+            "blocks of a UNet, from `propagate models layers`."
+        )
+    return output

@@ -1,0 +1,1 @@
+"""Training of the few parts of the program that learn."""

@@ -1,0 +1,162 @@
+"""The folder of one training: weights that load as a model, what a resumed run needs, pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from propagate.errors import OutputError
+from propagate.features.hyper.recipe import RECIPE, WEIGHTS, Recipe
+from propagate.output.atomic import atomic_path, make_folder
+from propagate.output.record_folder import RecordFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class Progress:
+    """What came of a training so far.
+
+    Args:
+        losses: of each step.
+        validations: (step, PCK at each threshold), where there are pairs to validate with.
+    """
+
+    losses: list[float]
+    validations: list[tuple[float, ...]]
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return len(self.losses)
+
+
+class TrainFolder(RecordFolder):
+    """See `RecordFolder`; the folder is a model for `--model` from the first checkpoint on."""
+
+    job = "training"
+
+    @property
+    def record_path(self) -> Path:
+        """Configuration, versions, model and scores."""
+        return self.path / "training.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Weights, the optimiser's moments, losses and validations of the latest checkpoint."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """The weights alone."""
+        return self.path / WEIGHTS
+
+    @property
+    def recipe(self) -> Path:
+        """What they were made for."""
+        return self.path / RECIPE
+
+    @property
+    def losses(self) -> Path:
+        """A line per step."""
+        return self.path / "losses.csv"
+
+    @property
+    def curve(self) -> Path:
+        """Loss and validation over the steps."""
+        return self.path / "loss.png"
+
+    @property
+    def mixing(self) -> Path:
+        """Learned mixing weights."""
+        return self.path / "mixing.png"
+
+    def prepare(self) -> None:
+        """Make the folder, without what is to be replaced."""
+        make_folder(self.path)
+        if self._replaces:
+            for item in (
+                self.checkpoint,
+                self.weights,
+                self.recipe,
+                self.losses,
+                self.curve,
+                self.mixing,
+                self.record_path,
+            ):
+                item.unlink(missing_ok=True)
+
+    def save(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        recipe: Recipe,
+        facts: dict[str, Any],
+    ) -> None:
+        """Write a checkpoint, and the model as it is."""
+        named = dict(network.named_parameters())
+        weights = {name: value.detach().cpu().contiguous() for name, value in named.items()}
+        moments = {
+            f"{moment}.{name}": optimizer.state[value][moment].cpu().contiguous()
+            for name, value in named.items()
+            for moment in _MOMENTS
+        }
+        numbers = {
+            "losses": torch.tensor(progress.losses, dtype=torch.float64),
+            "validations": torch.tensor(progress.validations, dtype=torch.float64),
+        }
+        prefixed = {f"network.{name}": value for name, value in weights.items()}
+        with atomic_path(self.checkpoint) as path:
+            save_file({**prefixed, **moments, **numbers}, path)
+        with atomic_path(self.weights) as path:
+            save_file(weights, path)
+        with atomic_path(self.recipe) as path:
+            recipe.write(path, **facts)
+        with atomic_path(self.losses) as path:
+            lines = [f"{step},{loss!r}" for step, loss in enumerate(progress.losses, 1)]
+            path.write_text("\n".join(["step,loss", *lines]) + "\n", encoding="utf-8")
+
+    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Put the latest checkpoint into network and optimiser; nothing where there is none.
+
+        Raises:
+            OutputError: it is damaged.
+        """
+        if not self.started or not self.checkpoint.is_file():
+            return Progress([], [])
+        try:
+            with safe_open(self.checkpoint, framework="pt") as file:
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            names = [name for name, _ in network.named_parameters()]
+            network.load_state_dict({name: state[f"network.{name}"] for name in names})
+            losses = state["losses"].tolist()
+            optimizer.load_state_dict(_optimizer_state(optimizer, names, state, len(losses)))
+        except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
+            raise OutputError(
+                f"{self.checkpoint} can't be read ({error}); start over with --overwrite."
+            ) from error
+        validations = [tuple(row) for row in np.atleast_2d(state["validations"].numpy()).tolist()]
+        return Progress(losses, [row for row in validations if row])
+
+
+def _optimizer_state(
+    optimizer: torch.optim.Optimizer, names: list[str], state: dict[str, Tensor], step: int
+) -> dict[str, Any]:
+    moments = {
+        position: {
+            "step": torch.tensor(float(step)),
+            **{moment: state[f"{moment}.{name}"] for moment in _MOMENTS},
+        }
+        for position, name in enumerate(names)
+    }
+    return {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]}

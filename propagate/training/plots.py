@@ -1,0 +1,83 @@
+"""Pictures of a training: the loss, and the learned mixture of layers and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from propagate.output.atomic import atomic_path
+from propagate.training.folder import Progress
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+_DPI = 120
+_COLOUR, _FAINT, _SECOND = "#3b6ea5", "#b9cde3", "#c44e52"
+_SMOOTH = 50  # windows that a whole curve is smoothed by
+
+
+def draw_losses(progress: Progress, alphas: Sequence[float], target: Path) -> None:
+    """The loss of every step and its mean, and the validation's PCK on an axis of its own."""
+    figure = Figure(figsize=(6.5, 4), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    steps = np.arange(1, progress.step + 1)
+    axes.plot(steps, progress.losses, color=_FAINT, linewidth=0.6)
+    window = max(progress.step // _SMOOTH, 1)
+    mean = np.convolve(progress.losses, np.ones(window) / window, mode="valid")
+    axes.plot(steps[window - 1 :], mean, color=_COLOUR, label=f"loss, mean of {window} steps")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.spines[["top"]].set_visible(False)
+    lines, names = axes.get_legend_handles_labels()
+    if progress.validations:
+        beside = axes.twinx()
+        table = np.array(progress.validations)
+        beside.plot(table[:, 0], 100 * table[:, 1], color=_SECOND, marker="o", markersize=3)
+        beside.set_ylabel(f"validation PCK@{alphas[0]:g}, %", color=_SECOND)
+        beside.spines[["top"]].set_visible(False)
+    axes.legend(lines, names, fontsize=8, loc="upper center")
+    _save(figure, target)
+
+
+def draw_mixing(
+    mixing: Float[np.ndarray, "steps layers"],
+    layers: Sequence[str],
+    steps: Sequence[str],
+    target: Path,
+) -> None:
+    """The share of each layer (rows) at each step (columns), as in the paper.
+
+    Args:
+        mixing: shares, which add up to 1.
+        layers: names.
+        steps: names.
+        target: PNG file.
+    """
+    size = (3.2 + 0.55 * len(steps), 1.4 + 0.32 * len(layers))
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    shown = axes.imshow(100 * mixing.T, cmap="viridis", vmin=0, aspect="auto")
+    axes.set_yticks(range(len(layers)), layers, fontsize=8)
+    axes.set_xticks(range(len(steps)), steps, fontsize=8)
+    axes.set_ylabel("layer")
+    if len(steps) > 1:
+        axes.set_xlabel("step of the inversion (the largest is the clean image)")
+    middle = 50 * mixing.max()
+    for (step, layer), share in np.ndenumerate(mixing):
+        colour = "black" if 100 * share > middle else "white"
+        axes.text(
+            step, layer, f"{100 * share:.1f}", ha="center", va="center", fontsize=7, color=colour
+        )
+    figure.colorbar(shown, ax=axes, label="share, %")
+    _save(figure, target)
+
+
+def _save(figure: Figure, target: Path) -> None:
+    FigureCanvasAgg(figure)
+    with atomic_path(target) as path:
+        figure.savefig(path)

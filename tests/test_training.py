@@ -25,7 +25,7 @@ from propagate.types import Frame
 from tests.tiny_pipeline import save_tiny_pipeline
 
 SMALL = ("--layer", "2+3", "--short-side", "64", "--warp-side", "64", "--device", "cpu")
-NETWORK = ("--width", "32", "--groups", "4", "--save-every", "4")
+NETWORK = ("--width", "32", "--groups", "4", "--save-every", "2")
 
 
 def texture(seed: int, size: tuple[int, int] = (96, 128)) -> np.ndarray:
@@ -49,9 +49,9 @@ def train(*words: str) -> Result:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, images) -> Path:
-    """A whole training of 12 steps."""
+    """A whole training of 5 steps."""
     output = tmp_path_factory.mktemp("whole") / "out"
-    words = ("--images", str(images), "-o", str(output), "--steps", "12", *SMALL, *NETWORK)
+    words = ("--images", str(images), "-o", str(output), "--steps", "5", *SMALL, *NETWORK)
     done = train(*words)
     assert done.exit_code == 0, done.output
     assert f"--model {output}" in done.output
@@ -68,10 +68,10 @@ def test_the_loss_falls(images, tmp_path):
     grid = [f"a.png,a.png,{x},{y},{x},{y}" for x in range(8, 128, 24) for y in range(8, 96, 24)]
     path = write_csv(images, tmp_path / "pairs.csv", *grid)
     output = tmp_path / "out"
-    done = train("--pairs", str(path), "-o", str(output), "--steps", "8", *SMALL, *NETWORK)
+    done = train("--pairs", str(path), "-o", str(output), "--steps", "6", *SMALL, *NETWORK)
     assert done.exit_code == 0, done.output
     found = losses(output)
-    assert found[-1] < found[0] - 0.5
+    assert found[-1] < found[0] - 0.3
 
 
 def test_what_is_written(trained):
@@ -79,7 +79,7 @@ def test_what_is_written(trained):
     assert record["status"] == "complete"
     assert record["config"]["settings"]["lr"] == 1e-3
     assert len(record["validation"]) == len(record["untrained"]) == len(record["alphas"]) == 3
-    assert len(losses(trained)) == 12
+    assert len(losses(trained)) == 5
     assert np.sum(record["mixing"]) == pytest.approx(1)
     for name in ("loss.png", "mixing.png"):
         with Image.open(trained / name) as picture:
@@ -94,18 +94,18 @@ def test_the_folder_is_a_model_of_any_size(trained, images):
 
 
 def test_a_resumed_training_ends_the_same(trained, images, tmp_path):
-    request = request_of(images, tmp_path / "out", steps=12)
+    request = request_of(images, tmp_path / "out", steps=5)
 
     def cut_short(title, total, steps):
         for step in steps:
-            if step == 6:
+            if step == 3:
                 raise KeyboardInterrupt
             yield step
 
     with pytest.raises(KeyboardInterrupt):
         train_aggregation(request, bar=cut_short)
-    assert len(losses(tmp_path / "out")) == 4
-    words = ("--images", str(images), "-o", str(tmp_path / "out"), "--steps", "12")
+    assert len(losses(tmp_path / "out")) == 2
+    words = ("--images", str(images), "-o", str(tmp_path / "out"), "--steps", "5")
     again = train(*words, *SMALL, *NETWORK, "--resume")
     assert again.exit_code == 0, again.output
     for name in ("aggregation.safetensors", "checkpoint.safetensors", "losses.csv"):
@@ -117,13 +117,13 @@ def request_of(images: Path, output: Path, **settings) -> TrainRequest:
         output=output,
         images=images,
         options=ModelOptions(layer="2+3", short_side=64, device="cpu"),
-        settings=TrainSettings(width=32, groups=4, save_every=4, **settings),
+        settings=TrainSettings(width=32, groups=4, save_every=2, **settings),
         warps=WarpSettings(side=64),
     )
 
 
 def test_other_settings_are_not_resumed(trained, images):
-    words = ("--images", str(images), "-o", str(trained), "--steps", "12", *SMALL, *NETWORK)
+    words = ("--images", str(images), "-o", str(trained), "--steps", "5", *SMALL, *NETWORK)
     other = train(*words, "--lr", "0.1", "--resume")
     assert isinstance(other.exception, OutputError)
     assert "settings.lr was 0.001 and is now 0.1" in str(other.exception)
@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint(trained, images, tmp_path):
     for item in trained.iterdir():
         (tmp_path / item.name).write_bytes(item.read_bytes())
     (tmp_path / "checkpoint.safetensors").write_bytes(b"cut")
-    words = ("--images", str(images), "-o", str(tmp_path), "--steps", "12", *SMALL, *NETWORK)
+    words = ("--images", str(images), "-o", str(tmp_path), "--steps", "5", *SMALL, *NETWORK)
     done = train(*words, "--resume")
     assert "checkpoint.safetensors can't be read" in str(done.exception)
 

@@ -89,6 +89,8 @@ def aggregation(output: Path, as_json: bool, **values: Any) -> None:
         warps=WarpSettings(side=values["warp_side"]),
     )
     report = train_aggregation(request, bar=progress_bar)
+    if not report.first:
+        return
     if as_json:
         click.echo(json.dumps(report.record))
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,11 +117,13 @@ class TrainReport:
         record: what was written as training.json.
         progress: losses and validations.
         folder: with the weights, which is a model.
+        first: whether this is the first of several processes, or the only one.
     """
 
     record: dict[str, Any]
     progress: Progress
     folder: Path
+    first: bool = True
 
 
 def train_aggregation(request: TrainRequest, *, bar: ProgressBar) -> TrainReport:
@@ -160,6 +162,8 @@ def train_aggregation(request: TrainRequest, *, bar: ProgressBar) -> TrainReport
     progress = folder.load(network, optimizer)
     facts = _facts(source, validation) if not folder.started else dict(folder.started)
     facts = {"model": source.identity, "alphas": ALPHAS, "untrained": facts.get("untrained")}
+    # No process looks at the folder any more when the first one starts to write.
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         folder.prepare()
         folder.write_record("running", **facts)
@@ -168,7 +172,8 @@ def train_aggregation(request: TrainRequest, *, bar: ProgressBar) -> TrainReport
         folder.save(network, optimizer, progress, request.recipe(), {"alphas": ALPHAS})
         _draw(folder, network, progress, source, request)
 
-    trainer.run(network, optimizer, progress, save, bar)
+    shown = bar if accelerator.is_main_process else _no_bar
+    trainer.run(network, optimizer, progress, save, shown)
     accelerator.wait_for_everyone()
     facts |= {
         "loss": sum(progress.losses[-100:]) / len(progress.losses[-100:]),
@@ -178,7 +183,12 @@ def train_aggregation(request: TrainRequest, *, bar: ProgressBar) -> TrainReport
     record: dict[str, Any] = facts
     if accelerator.is_main_process:
         record = folder.write_record("complete", **facts)
-    return TrainReport(record, progress, folder.path)
+    return TrainReport(record, progress, folder.path, accelerator.is_main_process)
+
+
+def _no_bar(title: str, total: int | None, items: Iterable[int]) -> Iterable[int]:
+    del title, total
+    return items
 
 
 def _network(trainer: Trainer, request: TrainRequest) -> AggregationNetwork:

@@ -89,11 +89,11 @@ class Trainer:
         for step in bar("training", len(left), left):
             progress.losses.append(self._step(loss_of, stepper, step))
             done = step + 1
-            if done % self.settings.save_every == 0 or done == self.settings.steps:
+            due = done % self.settings.save_every == 0 or done == self.settings.steps
+            if due and self.accelerator.is_main_process:
                 if self.validation:
                     progress.validations.append((float(done), *self.validate(network)))
-                if self.accelerator.is_main_process:
-                    save()
+                save()
 
     def _step(self, loss_of: torch.nn.Module, optimizer: Any, step: int) -> float:
         accelerator = self.accelerator

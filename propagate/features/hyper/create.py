@@ -41,13 +41,13 @@ def create_hyper(
         ModelError: files are missing or damaged, or the model is not the recipe's.
     """
     network = load_network(weights, groups=recipe.groups)
-    source = create_source(recipe, replace(options, prune=None), base=base, task=task)
     expected = len(recipe.inversion.saves) if recipe.inversion else 1
     if network.steps != expected:
         raise ModelError(
             f"{weights} mixes {network.steps} steps of {len(network.channels)} layers, and its "
             f"recipe names {expected} steps."
         )
+    source = create_source(recipe, replace(options, prune=None), base=base, task=task)
     network.to(resolve_device(options.device))
     return HyperExtractor(network, source, weights=checksum(weights), prune=options.prune or 0.0)
 

@@ -86,7 +86,7 @@ FAMILY = Family(
         ),
         _card(
             "hyperfeatures-one-step",
-            "Diffusion Hyperfeatures: Stable Diffusion 1.5, 12 layers in one pass of the clean latent",
+            "Diffusion Hyperfeatures: Stable Diffusion 1.5, 12 layers in one pass without noise",
         ),
     ),
     options=frozenset({"prompt", "latent", "prune"}),

@@ -25,10 +25,10 @@ def list_models(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_facts(card) for card in cards().values()], indent=2))
         return
-    click.echo(f"{'name':20}{'MB':>7}{'stride':>8}  {'licence':28}summary")
+    click.echo(f"{'name':24}{'MB':>7}{'stride':>8}  {'licence':28}summary")
     for card in cards().values():
         size = f"{card.size_mb}" if card.size_mb else "-"
-        click.echo(f"{card.name:20}{size:>7}{card.stride:>8}  {card.licence[:26]:28}{card.summary}")
+        click.echo(f"{card.name:24}{size:>7}{card.stride:>8}  {card.licence[:26]:28}{card.summary}")
     click.echo(
         "Also: a folder or hub repository (owner/name[@revision]) with a diffusers pipeline or a "
         "transformers vision model, a checkpoint of ADM (.pt), a folder of stored features; and "

@@ -67,10 +67,11 @@ def _card(name: str, summary: str) -> ModelCard:
     return ModelCard(
         name=name,
         summary=summary,
-        licence="unstated (aggregation); the base model's for the rest",
+        licence="unstated; the base model's licence for the rest",
         repositories=(Repository("g-luo/diffusion-hyperfeatures"),),
         base="dift-sd15",
-        size_mb=130,
+        # Of the tensors, with the optimiser's that are published beside them.
+        size_mb=160,
         stride=8,
         knobs=_KNOBS,
     )
@@ -83,7 +84,10 @@ FAMILY = Family(
             "hyperfeatures",
             "Diffusion Hyperfeatures: Stable Diffusion 1.5, 12 layers at 11 of 50 inversion steps",
         ),
-        _card("hyperfeatures-one-step", "the same from one pass of the clean latent"),
+        _card(
+            "hyperfeatures-one-step",
+            "Diffusion Hyperfeatures: Stable Diffusion 1.5, 12 layers in one pass without noise",
+        ),
     ),
     options=frozenset({"prompt", "latent", "prune"}),
     matches=_matches,

@@ -43,6 +43,15 @@ def test_no_heavy_import(statement: str) -> None:
     assert done.stdout.rsplit("|", 1)[1].strip() == ""
 
 
+@pytest.mark.parametrize(
+    "module", ["propagate.run", "propagate.match.job", "propagate.benchmarks.pair_benchmark"]
+)
+def test_what_works_without_diffusion_loads_no_diffusers(module: str) -> None:
+    code = f"import {module}, sys; print([m for m in ('diffusers', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_public_name_can_be_imported() -> None:
     assert sorted(propagate.__all__) == sorted(propagate._HOMES)
     for name in propagate.__all__:

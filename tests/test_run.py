@@ -180,11 +180,11 @@ def test_frames_keep_their_numbers_in_a_range(
 def test_resumed_run_is_identical_to_an_uninterrupted_one(
     tmp_path: Path, finished: Path, how: signal.Signals
 ) -> None:
-    clip, mask = write_clip(tmp_path, 50)
+    clip, mask = write_clip(tmp_path, 30)
     quick = ("--no-overlay", "--short-side", "160")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert propagate("run", clip, mask, "-o", whole, *quick).returncode == 0
-    for wait_for in (5, 30):
+    for wait_for in (5, 18):
         arguments = ["run", clip, mask, "-o", cut, *quick]
         with subprocess.Popen(
             command(*arguments, *(["--resume"] if cut.exists() else [])),

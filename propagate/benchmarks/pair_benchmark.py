@@ -20,7 +20,6 @@ from propagate.features.registry import create_extractor, understands
 from propagate.geometry import map_points
 from propagate.matching.base import PairMatcher
 from propagate.matching.feature_matcher import FeatureMatcher, SubjectMatcher
-from propagate.matching.prompt.create import create_prompt_matcher
 from propagate.matching.prompt.settings import PromptSettings
 from propagate.matching.semantic import SemanticSettings
 from propagate.metrics.pck import PckSummary, summarise
@@ -126,6 +125,9 @@ class PairBenchmark(Benchmark[PairMatcher]):
         """A matcher; of features one for each category where the prompt names it."""
         model, options = settings.model, settings.options
         if isinstance(self._matching, PromptSettings):
+            # Brings diffusers along, which takes seconds.
+            from propagate.matching.prompt.create import create_prompt_matcher
+
             return create_prompt_matcher(model, options, self._matching)
         prompt = options.prompt
         if prompt is None and understands(model, "prompt", offline=options.offline):

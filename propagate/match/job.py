@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from propagate.match.by_features import find_by_features
-from propagate.match.by_prompts import find_by_prompts
 from propagate.match.points import asked_points
 from propagate.match.report import Found, MatchReport
 from propagate.match.request import MatchRequest
@@ -46,6 +45,9 @@ def match_images(
     for note in notes:
         say(note)
     if request.method == "prompt":
+        # Brings diffusers along, which takes seconds.
+        from propagate.match.by_prompts import find_by_prompts
+
         found = find_by_prompts(request, source, target, xy, clock, say=say, progress=progress)
     else:
         found = find_by_features(request, source, target, xy, candidates, clock)

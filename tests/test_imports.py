@@ -47,7 +47,8 @@ def test_no_heavy_import(statement: str) -> None:
     "module", ["propagate.run", "propagate.match.job", "propagate.benchmarks.pair_benchmark"]
 )
 def test_what_works_without_diffusion_loads_no_diffusers(module: str) -> None:
-    code = f"import {module}, sys; print([m for m in ('diffusers', 'transformers') if m in sys.modules])"
+    names = ("diffusers", "transformers")
+    code = f"import {module}, sys; print([m for m in {names} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -178,12 +178,12 @@ def test_frames_keep_their_numbers_in_a_range(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_resumed_run_is_identical_to_an_uninterrupted_one(
-    tmp_path: Path, finished: Path, how: signal.Signals
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, how: signal.Signals
 ) -> None:
     clip, mask = write_clip(tmp_path, 30)
     quick = ("--no-overlay", "--short-side", "160")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert propagate("run", clip, mask, "-o", whole, *quick).returncode == 0
+    assert call(capsys, "run", clip, mask, "-o", whole, *quick)[0] == 0
     for wait_for in (5, 18):
         arguments = ["run", clip, mask, "-o", cut, *quick]
         with subprocess.Popen(
@@ -199,8 +199,8 @@ def test_resumed_run_is_identical_to_an_uninterrupted_one(
             assert process.returncode == 130
             assert "Traceback" not in message
         assert json.loads((cut / "run.json").read_text())["status"] == "running"
-    done = propagate("run", clip, mask, "-o", cut, *quick, "--resume")
-    assert done.returncode == 0, done.stderr
+    code, _, err = call(capsys, "run", clip, mask, "-o", cut, *quick, "--resume")
+    assert code == 0, err
     assert masks(cut) == masks(whole)
     assert sorted(p.name for p in cut.iterdir()) == [
         *("cache", "masks", "references", "run.json", "tracks.csv")

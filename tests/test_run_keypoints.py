@@ -114,12 +114,14 @@ def test_the_preset_of_keypoints_is_the_default_one(
     assert tables[0] != tables[2]
 
 
-def test_resumed_run_is_identical_to_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_resumed_run_is_identical_to_an_uninterrupted_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     clip, _ = write_clip(tmp_path, 34)
     points = write_points(tmp_path / "first.csv")
     quick = ("--no-overlay", "--short-side", "160")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert propagate("run", clip, points, "-o", whole, *quick).returncode == 0
+    assert call(capsys, "run", clip, points, "-o", whole, *quick)[0] == 0
     table = cut / "keypoints.csv"
     for wait_for in (5, 25):
         arguments = ["run", clip, points, "-o", cut, *quick]
@@ -136,8 +138,8 @@ def test_resumed_run_is_identical_to_an_uninterrupted_one(tmp_path: Path) -> Non
         with table.open("a") as file:
             file.write("33,centre,1")
         assert json.loads((cut / "run.json").read_text())["status"] == "running"
-    done = propagate("run", clip, points, "-o", cut, *quick, "--resume")
-    assert done.returncode == 0, done.stderr
+    code, _, err = call(capsys, "run", clip, points, "-o", cut, *quick, "--resume")
+    assert code == 0, err
     assert table.read_bytes() == (whole / "keypoints.csv").read_bytes()
     assert sorted(p.name for p in cut.iterdir()) == [
         *("cache", "keypoints.csv", "references", "run.json")

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from propagate.config import PropagationSettings, WindowShape
+from propagate.config import PropagationSettings
 from propagate.errors import InputError
 from propagate.kernels.nearest import as_rows, available, nearest
+from propagate.tiles import Tile, cells_of, outside, tiles_of
 from propagate.types import Size
 
 if TYPE_CHECKING:
@@ -61,38 +60,6 @@ class Vote(NamedTuple):
     similarity: Float32[Tensor, "gh gw"]
 
 
-class _Span(NamedTuple):
-    """Cells start to stop along one axis; hashable, which `slice` is not before Python 3.12."""
-
-    start: int
-    stop: int
-
-    @property
-    def length(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def slice(self) -> slice:
-        return slice(self.start, self.stop)
-
-
-class _Tile(NamedTuple):
-    """A rectangle of queries and the rectangle of keys that covers all their windows."""
-
-    rows: _Span
-    columns: _Span
-    window_rows: _Span
-    window_columns: _Span
-
-    @property
-    def queries(self) -> tuple[slice, slice]:
-        return self.rows.slice, self.columns.slice
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        return self.window_rows.slice, self.window_columns.slice
-
-
 class _Buffers:
     """Memory for the largest tile, used by all: fresh pages for each cost more than the copying.
 
@@ -100,7 +67,7 @@ class _Buffers:
     """
 
     def __init__(
-        self, query: Tensor, tiles: Sequence[_Tile], free: Sequence[Tensor], *, limited: int
+        self, query: Tensor, tiles: Sequence[Tile], free: Sequence[Tensor], *, limited: int
     ) -> None:
         height, width, channels = query.shape
         queries = max(tile.rows.length * tile.columns.length for tile in tiles)
@@ -147,12 +114,12 @@ def vote(
     alike = torch.empty(grid, device=query.device)
     side = _TILE_SIDE.get(query.device.type, 32)
     bounded = settings.radius > 0 and any(frame.limited for frame in context)
-    tiles = _tiles(grid, settings.radius if bounded else 0, side)
+    tiles = tiles_of(grid, settings.radius if bounded else 0, side)
     if available(query):
         tied = _vote_in_one_pass(query, context, settings, scores, alike)
         tiles = tuple(tile for tile in tiles if bool(tied[tile.queries].any()))
     if tiles:
-        _vote_in_tiles(query, context, settings, tiles, scores, alike)
+        _vote_intiles_of(query, context, settings, tiles, scores, alike)
     return Vote(scores.permute(2, 0, 1), alike)
 
 
@@ -186,11 +153,11 @@ def _vote_in_one_pass(
     return (tied.bool() & best[:, -1].isfinite()).view(alike.shape)
 
 
-def _vote_in_tiles(
+def _vote_intiles_of(
     query: Float[Tensor, "gh gw c"],
     context: Sequence[ContextFrame],
     settings: PropagationSettings,
-    tiles: Sequence[_Tile],
+    tiles: Sequence[Tile],
     scores: Float32[Tensor, "gh gw k"],
     alike: Float32[Tensor, "gh gw"],
 ) -> None:
@@ -205,14 +172,14 @@ def _vote_in_tiles(
     buffers = _Buffers(query, tiles, [frame.keys for frame in free], limited=len(limited))
     for tile in tiles:
         queries = query[tile.queries].flatten(0, 1)
-        cells = _cells(tile, grid, len(free), len(limited), query.device)
+        cells = cells_of(tile, grid, len(free), len(limited), query.device)
         keys = buffers.keys([frame.keys[tile.window] for frame in limited])
         similarity = torch.mm(queries, keys.T, out=buffers.similarity(len(queries), len(keys)))
         if limited:
-            outside = _outside(tile, settings.radius, settings.window, query.dtype, query.device)
+            silent = outside(tile, settings.radius, settings.window, query.dtype, query.device)
             windows = similarity[:, len(free) * grid.height * grid.width :]
-            for part in torch.split(windows, outside.shape[1], dim=1):
-                part.add_(outside)
+            for part in torch.split(windows, silent.shape[1], dim=1):
+                part.add_(silent)
         if query.dtype == torch.float32:
             labels, cosine = _vote_exact(similarity, table, cells, settings)
         else:
@@ -287,75 +254,3 @@ def _means(
     # Columns outside the window, -inf, have no weight; 0 * -inf is not 0.
     cosine = (weights * best.clamp_min(-1)).sum(1)
     return torch.bmm(weights[:, None, :], labels)[:, 0], cosine
-
-
-@lru_cache(maxsize=16)
-def _tiles(grid: Size, radius: int, side: int) -> tuple[_Tile, ...]:
-    """Cover the grid with tiles of nearly equal size; radius 0 means whole-grid windows."""
-    rows, columns = _split(grid.height, side), _split(grid.width, side)
-
-    def reach(part: _Span, length: int) -> _Span:
-        if radius == 0:
-            return _Span(0, length)
-        return _Span(max(part.start - radius, 0), min(part.stop + radius, length))
-
-    return tuple(
-        _Tile(row, column, reach(row, grid.height), reach(column, grid.width))
-        for row in rows
-        for column in columns
-    )
-
-
-def _split(length: int, side: int) -> list[_Span]:
-    parts = max(round(length / side), 1)
-    edges = [length * part // parts for part in range(parts + 1)]
-    return [_Span(start, stop) for start, stop in pairwise(edges)]
-
-
-# A few times the tiles of a 480p grid. An entry holds an index per key, and is stale when the
-# context has grown.
-@lru_cache(maxsize=128)
-def _cells(
-    tile: _Tile, grid: Size, free: int, limited: int, device: torch.device
-) -> Int[Tensor, " m"]:
-    """Row of the label table for each key of a tile: whole frames first, then windows."""
-    area = grid.height * grid.width
-    flat = torch.arange(area, device=device).view(grid)
-    window = flat[tile.window].flatten()
-    whole = torch.arange(free * area, device=device)
-    return torch.cat([whole, *(window + frame * area for frame in range(free, free + limited))])
-
-
-def _outside(
-    tile: _Tile, radius: int, shape: WindowShape, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "q window"]:
-    """What to add to the similarities of one frame: 0 in a query's window, -inf outside it."""
-    rows, columns = (
-        (part.start - window.start, part.length, window.length)
-        for part, window in ((tile.rows, tile.window_rows), (tile.columns, tile.window_columns))
-    )
-    return _outside_relative(rows, columns, radius, shape, dtype, device)
-
-
-@lru_cache(maxsize=64)
-def _outside_relative(
-    rows: tuple[int, int, int],
-    columns: tuple[int, int, int],
-    radius: int,
-    shape: WindowShape,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Float[Tensor, "q window"]:
-    """The mask by (offset of the tile in its window, tile side, window side): tiles share it."""
-    dy, dx = (
-        torch.arange(offset, offset + side)[:, None] - torch.arange(window)[None, :]
-        for offset, side, window in (rows, columns)
-    )
-    dy, dx = dy[:, None, :, None], dx[None, :, None, :]
-    squares = dy.square() + dx.square()
-    if shape == "square":
-        inside = (dy.abs() <= radius) & (dx.abs() <= radius)
-    else:
-        inside = squares <= radius**2 if shape == "circle" else squares < radius**2
-    mask = torch.zeros(inside.shape, dtype=dtype).masked_fill_(~inside, -torch.inf)
-    return mask.flatten(2).flatten(0, 1).to(device)

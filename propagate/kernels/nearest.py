@@ -58,6 +58,10 @@ def nearest(
     Returns:
         Products, -inf where there are fewer cells, and where they are: frame x cells + cell. The
         first of equals is kept.
+
+    Raises:
+        RuntimeError: `available` says no.
+        MemoryError: not even the queries fit.
     """
     height, width, channels = query.shape
     query, *keys = (_column_major(map_) for map_ in (query, *keys))
@@ -120,7 +124,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 @cache
 def _function() -> Any:
     library = load("nearest")
-    assert library is not None  # `available` said so
+    if library is None:
+        raise RuntimeError("nearest is not compiled here; ask `available` first.")
     function = library.nearest
     floats, integers = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int32)
     steps = ctypes.POINTER(ctypes.c_ssize_t)

@@ -19,7 +19,6 @@ from propagate.features.batching import (
     Batches,
     Notify,
     activation_growth,
-    fitting_weights,
     notify_by_log,
 )
 from propagate.features.device import dtype_name
@@ -28,6 +27,12 @@ from propagate.features.diffusion.model import (
     Posterior,
     check_input_size,
     encode_pixels,
+)
+from propagate.features.diffusion.running import (
+    frames_at_once,
+    latent_of,
+    move_to,
+    probe_image,
 )
 from propagate.features.frames import finite_map, pixel_batch
 from propagate.features.fusion import fuse_maps
@@ -39,10 +44,6 @@ from propagate.types import FeatureMap, Frame, Size
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from torch import Tensor
-
-_PROBE_LATENTS = 16  # side of the latent of the pass that finds out what runs
-_TYPICAL = Size(480, 854)
-_MOST_FRAMES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +113,7 @@ class DiffusionExtractor:
         self._signal = float(model.levels.signal[settings.t])
         self._sigma = float(model.levels.noise[settings.t])
         self._tap = Tap(model.denoiser.network, settings.layers)
-        with fitting_weights(model.name, device):
-            model.denoiser.to(device)
-            if model.encoder.network is not None:
-                model.encoder.network.to(device)
+        move_to(model, device)
         encoding, denoising = self._probe()
         self._encoding = self._batches(encoding, "images", notify)
         self._denoising = self._batches(denoising, "noise draws", notify)
@@ -141,10 +139,13 @@ class DiffusionExtractor:
     @property
     def batch_size(self) -> int:
         """Frames whose ensembles fill one batch of the network at 480p."""
-        height, width = self._settings.input_size.of(_TYPICAL)
-        numbers = self._channels * height * width // self._model.encoder.factor**2
-        members = self._denoising.size(numbers)
-        return max(min(members // self._settings.ensemble_size, _MOST_FRAMES), 1)
+        return frames_at_once(
+            self._model,
+            self._denoising,
+            self._settings.input_size,
+            channels=self._channels,
+            members=self._settings.ensemble_size,
+        )
 
     @torch.inference_mode()
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
@@ -199,12 +200,12 @@ class DiffusionExtractor:
         return torch.stack([self._noisy(posterior, frame_index, member) for member in members])
 
     def _noisy(self, posterior: Posterior, frame: int, member: int) -> Float[Tensor, "c h w"]:
-        latent, shape = posterior.mean, tuple(posterior.mean.shape)
-        if self._settings.latent == "sample" and self._model.encoder.network is not None:
-            draw = self._noise.draw("posterior", frame=frame, member=member, shape=shape)
-            latent = latent + posterior.std * draw.to(self._device)
+        latent = latent_of(
+            self._model, posterior, self._settings.latent, self._noise, frame=frame, member=member
+        )
         if not self._sigma:
             return self._signal * latent
+        shape = tuple(latent.shape)
         noise = self._noise.draw("diffusion", frame=frame, member=member, shape=shape)
         return self._signal * latent + self._sigma * noise.to(self._device)
 
@@ -239,15 +240,14 @@ class DiffusionExtractor:
             Bytes that each number of an image and of a latent makes the networks take.
         """
         encoder, denoiser = self._model.encoder, self._model.denoiser
-        side = -(-_PROBE_LATENTS // denoiser.multiple) * denoiser.multiple
-        image = torch.zeros(1, 3, *(side * encoder.factor,) * 2, device=self._device)
+        image = probe_image(self._model, self._device)
         latents = encoder(image).mean.to(self._dtype)
         self._channels = latents.shape[1]
 
         def run() -> object:
             return denoiser(latents, self._settings.t)
 
-        size = Size(side, side)
+        size = Size(latents.shape[2], latents.shape[3])
         self._tap.prune(run, size)
         denoising = activation_growth(
             denoiser.network, lambda: self._tap(run, size), latents.numel()

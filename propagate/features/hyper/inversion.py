@@ -20,11 +20,21 @@ from propagate.features.batching import (
     Batches,
     Notify,
     activation_growth,
-    fitting_weights,
     notify_by_log,
 )
 from propagate.features.device import dtype_name
-from propagate.features.diffusion.model import DiffusionModel, check_input_size, encode_pixels
+from propagate.features.diffusion.model import (
+    DiffusionModel,
+    Posterior,
+    check_input_size,
+    encode_pixels,
+)
+from propagate.features.diffusion.running import (
+    frames_at_once,
+    latent_of,
+    move_to,
+    probe_image,
+)
 from propagate.features.frames import pixel_batch
 from propagate.features.hyper.recipe import Inversion
 from propagate.features.hyper.sources import Place, Sink, on_grid
@@ -38,10 +48,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 R = TypeVar("R")
-
-_PROBE_LATENTS = 16  # side of the latent of the pass that finds out what runs
-_MOST_FRAMES = 8
-_TYPICAL = Size(480, 854)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +137,7 @@ class InversionSource:
         self._ratio = len(model.levels) // settings.inversion.steps
         self.layers = settings.layers or decoder_layers(model.denoiser.network)
         self._modules = find_modules(model.denoiser.network, self.layers)
-        with fitting_weights(model.name, device):
-            model.denoiser.to(device)
-            if model.encoder.network is not None:
-                model.encoder.network.to(device)
+        move_to(model, device)
         self._batches = Batches(
             device,
             self._probe(),
@@ -161,9 +164,9 @@ class InversionSource:
     @property
     def batch_size(self) -> int:
         """Frames at 480p that go through the network at once."""
-        height, width = self._settings.input_size.of(_TYPICAL)
-        numbers = self._channels * height * width // self._model.encoder.factor**2
-        return max(min(self._batches.size(numbers), _MOST_FRAMES), 1)
+        return frames_at_once(
+            self._model, self._batches, self._settings.input_size, channels=self._channels
+        )
 
     def run(
         self,
@@ -192,12 +195,10 @@ class InversionSource:
     def _latent(self, frame: Frame, size: Size) -> Float[Tensor, "1 c h w"]:
         resizing = self._settings.input_size.resizing
         pixels = pixel_batch([frame], size, resizing).to(self._device)
-        posterior = encode_pixels(self._model, pixels)
-        if self._settings.latent == "mean" or self._model.encoder.network is None:
-            return posterior.mean
-        shape = tuple(posterior.mean.shape[1:])
-        draw = self._noise.draw("posterior", frame=frame.index, member=0, shape=shape)
-        return posterior.mean + posterior.std * draw.to(self._device)
+        encoded = encode_pixels(self._model, pixels)
+        posterior = Posterior(encoded.mean[0], encoded.std[0])
+        latent = self._settings.latent
+        return latent_of(self._model, posterior, latent, self._noise, frame=frame.index)[None]
 
     @torch.no_grad()
     def _invert(
@@ -273,9 +274,7 @@ class InversionSource:
     def _probe(self) -> float:
         """Bytes that a number of a latent takes, by one pass over a small black image."""
         encoder, denoiser = self._model.encoder, self._model.denoiser
-        side = -(-_PROBE_LATENTS // denoiser.multiple) * denoiser.multiple
-        image = torch.zeros(1, 3, *(side * encoder.factor,) * 2, device=self._device)
-        latents = encoder(image).mean
+        latents = encoder(probe_image(self._model, self._device)).mean
         self._channels = latents.shape[1]
         return activation_growth(
             denoiser.network, lambda: self._predict(latents, 0), latents.numel()

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from propagate.errors import InputError, ModelError
-from propagate.features.batching import activation_growth, fitting_weights
+from propagate.features.batching import activation_growth
 from propagate.features.device import dtype_name
 from propagate.features.diffusion.attention import AttentionTap, cross_attention_layers
+from propagate.features.diffusion.running import move_to
 from propagate.types import Size
 
 if TYPE_CHECKING:
@@ -66,10 +67,9 @@ class PromptNetwork:
         self._name = model.name
         self._tap: AttentionTap | None = None
         self._chosen: tuple[AttentionLayer, ...] = ()
-        with fitting_weights(model.name, device):
-            self.unet.to(device)
-            if model.encoder.network is not None:
-                model.encoder.network.requires_grad_(False).to(device)
+        if model.encoder.network is not None:
+            model.encoder.network.requires_grad_(False)
+        move_to(model, device)
 
     @property
     def factor(self) -> int:

@@ -12,13 +12,14 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import load_file
 
+from propagate.benchmarks.pairs import picture
 from propagate.commands.main import program
 from propagate.config import ModelOptions
 from propagate.errors import InputError, OutputError
 from propagate.features.hyper.recipe import Inversion, read_recipe
 from propagate.features.registry import create_extractor
 from propagate.training.aggregation import TrainRequest, train_aggregation
-from propagate.training.pairs import AnnotatedPairs, find_pairs, hold_out, image
+from propagate.training.pairs import AnnotatedPairs, find_pairs, hold_out
 from propagate.training.settings import TrainSettings
 from propagate.training.warps import WarpedImages, WarpSettings, warp
 from propagate.types import Frame
@@ -88,7 +89,7 @@ def test_what_is_written(trained):
 
 def test_the_folder_is_a_model_of_any_size(trained, images):
     extractor = create_extractor(str(trained), ModelOptions(device="cpu", short_side=96))
-    (result,) = extractor.extract([image(images / "a.png")])
+    (result,) = extractor.extract([picture(images / "a.png")])
     assert result.data.shape == (32, 24, 32)
     assert "short96" in extractor.identity
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ from propagate.benchmarks.pictures import compared_corners, compared_sides
 from propagate.config import Preset
 from propagate.errors import InputError, LabelError
 from propagate.features.registry import create_extractor
-from propagate.matching.feature_matcher import MapCache
+from propagate.matching.feature_matcher import MapCache, fitted
 from propagate.matching.geometric import (
     GeometricSettings,
     fit_transform,
@@ -37,6 +37,7 @@ from propagate.metrics.homography import (
     corner_errors,
     warp,
 )
+from propagate.types import FeatureMap
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, UInt8
@@ -47,6 +48,22 @@ _WAYS = {"features": "", "sift": "SIFT "}
 _KINDS = {"i": "illumination", "v": "viewpoint"}
 _CURVE = tuple(np.arange(0.5, 10.01, 0.5).tolist())
 _CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], dtype=np.float64)
+
+
+class _Seen(NamedTuple):
+    """What is known of one image of a scene.
+
+    Attributes:
+        map: features.
+        xy: keypoints, in pixels from the outer corner of the first one.
+        sift_xy: SIFT's own, from the centre of the first one.
+        descriptors: of these.
+    """
+
+    map: FeatureMap
+    xy: Float64[np.ndarray, "n 2"]
+    sift_xy: np.ndarray
+    descriptors: np.ndarray
 
 
 class HpatchesBenchmark(Benchmark[MapCache]):
@@ -130,14 +147,14 @@ class HpatchesBenchmark(Benchmark[MapCache]):
         """The extractor's maps."""
         scene = next(iter(self._scenes.values()))
         extractor = create_extractor(settings.model, settings.options, task="geometric")
-        first = [picture(path) for path in scene.images[:2]] if settings.options.pca else ()
-        return MapCache(extractor, first)
+        return MapCache(fitted(extractor, lambda: [picture(path) for path in scene.images[:2]]))
 
     def predict(self, unit: str, settings: Preset, engine: MapCache, folder: Path) -> int:
         """Write the five homographies, of the features and of SIFT."""
         del settings
         scene = self._scenes[unit]
-        found = [self._estimate(scene, image, engine) for image in range(1, IMAGES)]
+        first, *others = (self._seen(scene, image, engine) for image in range(IMAGES))
+        found = [self._estimate(first, other) for other in others]
         (folder / _FILE).write_text(json.dumps(found) + "\n", encoding="utf-8")
         return IMAGES
 
@@ -199,17 +216,19 @@ class HpatchesBenchmark(Benchmark[MapCache]):
         caption = f"{score.unit} {score.rows[worst].item}: off by {errors[worst]:.1f} px"
         return compared_sides(first.rgb, drawn), caption
 
-    def _estimate(self, scene: Scene, image: int, maps: MapCache) -> dict[str, Any]:
-        source_xy, target_xy = (self._keypoints.of(scene, i) for i in (0, image))
-        source, target = (maps.of(picture(scene.images[i])) for i in (0, image))
-        matches = match_keypoints(source, target, source_xy, target_xy, self._matching)
-        first, second = (_sift(scene.images[i], self._keypoints.count) for i in (0, image))
+    def _seen(self, scene: Scene, image: int, maps: MapCache) -> _Seen:
+        frame = picture(scene.images[image])
+        sift = _sift(frame.rgb, self._keypoints.count)
+        return _Seen(maps.of(frame), self._keypoints.of(scene, image), *sift)
+
+    def _estimate(self, first: _Seen, other: _Seen) -> dict[str, Any]:
+        matches = match_keypoints(first.map, other.map, first.xy, other.xy, self._matching)
         pairs, _ = mutual_nearest(
-            torch.from_numpy(first[1]), torch.from_numpy(second[1]), metric="l2"
+            torch.from_numpy(first.descriptors), torch.from_numpy(other.descriptors), metric="l2"
         )
         return {
             "features": self._fit(matches.source_xy - 0.5, matches.target_xy - 0.5),
-            "sift": self._fit(first[0][pairs[:, 0]], second[0][pairs[:, 1]]),
+            "sift": self._fit(first.sift_xy[pairs[:, 0]], other.sift_xy[pairs[:, 1]]),
         }
 
     def _fit(
@@ -223,10 +242,10 @@ class HpatchesBenchmark(Benchmark[MapCache]):
         }
 
 
-def _sift(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _sift(rgb: UInt8[np.ndarray, "h w 3"], count: int) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (from the centre of the first pixel) and descriptors of OpenCV's SIFT."""
     vision: Any = cv2  # its stubs lack it
-    grey = cv2.cvtColor(picture(path).rgb, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     found, descriptors = vision.SIFT_create(count).detectAndCompute(grey, None)
     if descriptors is None:
         return np.zeros((0, 2)), np.zeros((0, 128), dtype=np.float32)

@@ -19,7 +19,7 @@ from propagate.errors import InputError, LabelError
 from propagate.features.registry import create_extractor, understands
 from propagate.geometry import map_points
 from propagate.matching.base import PairMatcher
-from propagate.matching.feature_matcher import FeatureMatcher, SubjectMatcher
+from propagate.matching.feature_matcher import FeatureMatcher, SubjectMatcher, fitted
 from propagate.matching.prompt.settings import PromptSettings
 from propagate.matching.semantic import SemanticSettings
 from propagate.metrics.pck import PckSummary, summarise
@@ -146,8 +146,8 @@ class PairBenchmark(Benchmark[PairMatcher]):
     def _by_features(self, settings: Preset, matching: SemanticSettings) -> FeatureMatcher:
         extractor = create_extractor(settings.model, settings.options, task="semantic")
         pair = next(iter(self._pairs.values()))
-        first = [picture(pair.source), picture(pair.target)] if settings.options.pca else ()
-        return FeatureMatcher(extractor, matching, flip=self._flip, first=first)
+        fitted(extractor, lambda: [picture(pair.source), picture(pair.target)])
+        return FeatureMatcher(extractor, matching, flip=self._flip)
 
     def predict(self, unit: str, settings: Preset, engine: PairMatcher, folder: Path) -> int:
         """Write the places found in the target (null where there is none), and the copied ones."""

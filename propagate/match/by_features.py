@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from propagate.config import Task
-from propagate.features.base import FeatureExtractor, FittedExtractor
 from propagate.features.registry import create_extractor
 from propagate.match.report import Found
 from propagate.match.request import MatchRequest
+from propagate.matching.feature_matcher import MapCache, fitted, mirror
 from propagate.matching.geometric import Transform, fit_transform, match_keypoints
 from propagate.matching.semantic import match_either_way, match_points, similarity_map
 from propagate.output.match_picture import draw_similarity
@@ -47,8 +46,9 @@ def find_by_features(
     with clock.measure("load model"):
         extractor = create_extractor(request.model, request.options, task=task)
     with clock.measure("features"):
-        maps = _extract(extractor, source, target)
-        mirrored = _mirrored(extractor, source) if request.flip else None
+        cache = MapCache(fitted(extractor, lambda: [source, target]))
+        maps = cache.of(source), cache.of(target)
+        mirrored = cache.of(mirror(source)) if request.flip else None
     with clock.measure("match"):
         matches, transform, flipped = _match(request, maps, mirrored, xy, candidates)
     heat = None
@@ -58,23 +58,6 @@ def find_by_features(
             source.rgb, target.rgb, at, similarity_map(*maps, at, request.semantic)
         )
     return Found(matches, extractor.identity, transform, flipped, heat)
-
-
-def _extract(
-    extractor: FeatureExtractor, source: Frame, target: Frame
-) -> tuple[FeatureMap, FeatureMap]:
-    if isinstance(extractor, FittedExtractor):
-        extractor.fit([source, target])
-    return extractor.extract([source])[0], extractor.extract([target])[0]
-
-
-def _mirrored(extractor: FeatureExtractor, source: Frame) -> FeatureMap:
-    frame = replace(
-        source,
-        rgb=np.ascontiguousarray(source.rgb[:, ::-1]),
-        source=f"{source.source} mirrored",
-    )
-    return extractor.extract([frame])[0]
 
 
 def _match(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 
 from propagate.features.base import FeatureExtractor, FittedExtractor
 from propagate.matching.semantic import SemanticSettings, match_either_way, match_points
+from propagate.recent import Recent
 from propagate.types import FeatureMap, Frame, Matches
 
 if TYPE_CHECKING:
@@ -19,36 +19,38 @@ if TYPE_CHECKING:
 _KEPT = 32
 
 
+def fitted(extractor: FeatureExtractor, first: Callable[[], Sequence[Frame]]) -> FeatureExtractor:
+    """The extractor, which has looked at some images if it is one that must.
+
+    Args:
+        extractor: any.
+        first: gives the images.
+    """
+    if isinstance(extractor, FittedExtractor):
+        extractor.fit(first())
+    return extractor
+
+
 class MapCache:
     """Feature maps of images, the latest of which are kept.
 
     Args:
-        extractor: of the maps.
-        first: images that an extractor looks at before it extracts any; none to take the first
-            that is asked for.
+        extractor: of the maps; see `fitted`.
     """
 
-    def __init__(self, extractor: FeatureExtractor, first: Sequence[Frame] = ()) -> None:
-        self.extractor = extractor
-        self._first = first
-        self._maps: OrderedDict[tuple[str, int], FeatureMap] = OrderedDict()
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        self._extractor = extractor
+        self._maps: Recent[tuple[str, int], FeatureMap] = Recent(_KEPT)
 
     @property
     def identity(self) -> str:
         """The extractor's."""
-        return self.extractor.identity
+        return self._extractor.identity
 
     def of(self, frame: Frame) -> FeatureMap:
         """The map of an image, known by its source and index."""
         key = frame.source, frame.index
-        if key not in self._maps:
-            if not self._maps and isinstance(self.extractor, FittedExtractor):
-                self.extractor.fit(self._first or [frame])
-            self._maps[key] = self.extractor.extract([frame])[0]
-            if len(self._maps) > _KEPT:
-                self._maps.popitem(last=False)
-        self._maps.move_to_end(key)
-        return self._maps[key]
+        return self._maps.get(key, lambda: self._extractor.extract([frame])[0])
 
 
 class FeatureMatcher:
@@ -58,7 +60,6 @@ class FeatureMatcher:
         extractor: of the features.
         settings: of the search.
         flip: whether to match the mirrored source too and keep the better of both.
-        first: see `MapCache`.
     """
 
     def __init__(
@@ -67,9 +68,8 @@ class FeatureMatcher:
         settings: SemanticSettings,
         *,
         flip: bool = False,
-        first: Sequence[Frame] = (),
     ) -> None:
-        self._maps = MapCache(extractor, first)
+        self._maps = MapCache(extractor)
         self._settings = settings
         self._flip = flip
 

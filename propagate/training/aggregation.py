@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from propagate.features.hyper.network import AggregationNetwork
 from propagate.features.hyper.recipe import Inversion, Recipe
 from propagate.features.hyper.sources import LayeredSource, MapSource
 from propagate.output.record_folder import Mode
+from propagate.progress import Progress as ShownProgress
+from propagate.progress import no_progress
 from propagate.training.folder import Progress, TrainFolder
 from propagate.training.pairs import (
     AnnotatedPairs,
@@ -25,10 +27,11 @@ from propagate.training.pairs import (
     TrainingPair,
     find_pairs,
     hold_out,
+    read_pair,
 )
 from propagate.training.plots import draw_losses, draw_mixing
 from propagate.training.settings import TrainSettings
-from propagate.training.trainer import ALPHAS, ProgressBar, Trainer, pck
+from propagate.training.trainer import ALPHAS, Trainer, pck
 from propagate.training.warps import WarpedImages, WarpSettings, find_images
 
 _VALIDATION = 30
@@ -126,7 +129,7 @@ class TrainReport:
     first: bool = True
 
 
-def train_aggregation(request: TrainRequest, *, bar: ProgressBar) -> TrainReport:
+def train_aggregation(request: TrainRequest, *, bar: ShownProgress[int]) -> TrainReport:
     """Train an aggregation, or go on with it.
 
     Args:
@@ -145,9 +148,7 @@ def train_aggregation(request: TrainRequest, *, bar: ProgressBar) -> TrainReport
     )
     pairs, validation = _pairs(request)
     device = single if accelerator.num_processes == 1 else accelerator.device
-    source = create_source(
-        request.recipe(), replace(request.options, device=str(device)), task="propagation"
-    )
+    source = create_source(request.recipe(), replace(request.options, device=str(device)))
     folder.check_same("model", source.identity)
     trainer = Trainer(
         source=source,
@@ -160,8 +161,8 @@ def train_aggregation(request: TrainRequest, *, bar: ProgressBar) -> TrainReport
     network = _network(trainer, request)
     optimizer = torch.optim.AdamW(network.parameters(), lr=request.settings.lr, weight_decay=0)
     progress = folder.load(network, optimizer)
-    facts = _facts(source, validation) if not folder.started else dict(folder.started)
-    facts = {"model": source.identity, "alphas": ALPHAS, "untrained": facts.get("untrained")}
+    untrained = folder.started.get("untrained") if folder.started else _plain(source, validation)
+    facts: dict[str, Any] = {"model": source.identity, "alphas": ALPHAS, "untrained": untrained}
     # No process looks at the folder any more when the first one starts to write.
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -172,7 +173,7 @@ def train_aggregation(request: TrainRequest, *, bar: ProgressBar) -> TrainReport
         folder.save(network, optimizer, progress, request.recipe(), {"alphas": ALPHAS})
         _draw(folder, network, progress, source, request)
 
-    shown = bar if accelerator.is_main_process else _no_bar
+    shown = bar if accelerator.is_main_process else no_progress
     trainer.run(network, optimizer, progress, save, shown)
     accelerator.wait_for_everyone()
     facts |= {
@@ -180,15 +181,10 @@ def train_aggregation(request: TrainRequest, *, bar: ProgressBar) -> TrainReport
         "validation": progress.validations[-1][1:] if progress.validations else None,
         "mixing": network.mixing().tolist(),
     }
-    record: dict[str, Any] = facts
+    record = facts
     if accelerator.is_main_process:
         record = folder.write_record("complete", **facts)
     return TrainReport(record, progress, folder.path, accelerator.is_main_process)
-
-
-def _no_bar(title: str, total: int | None, items: Iterable[int]) -> Iterable[int]:
-    del title, total
-    return items
 
 
 def _network(trainer: Trainer, request: TrainRequest) -> AggregationNetwork:
@@ -221,14 +217,14 @@ def _pairs(request: TrainRequest) -> tuple[PairSource, list[TrainingPair]]:
     path = request.pairs or Path()
     files = find_pairs(path, request.split)
     kept_files, held_files = hold_out(files, _VALIDATION)
-    return AnnotatedPairs(kept_files, seed=seed), [pair.read() for pair in held_files]
+    return AnnotatedPairs(kept_files, seed=seed), [read_pair(pair) for pair in held_files]
 
 
-def _facts(source: MapSource, validation: Sequence[TrainingPair]) -> dict[str, Any]:
+def _plain(source: MapSource, validation: Sequence[TrainingPair]) -> tuple[float, ...] | None:
     """The validation of the layers as they are fused without any training."""
     if not validation or not isinstance(source, LayeredSource):
-        return {}
-    return {"untrained": pck(validation, source.plain)}
+        return None
+    return pck(validation, source.plain)
 
 
 def _draw(

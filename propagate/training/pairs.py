@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from propagate.benchmarks import spair
+from propagate.benchmarks.pairs import KeypointPair, picture
 from propagate.errors import InputError
-from propagate.pipeline import first_frame
 from propagate.types import Frame
-from propagate.video import open_clip
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -47,20 +46,6 @@ class PairSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class PairFiles:
-    """Two image files with the same points; arrays as in `TrainingPair`."""
-
-    source: Path
-    target: Path
-    source_xy: Float64[np.ndarray, "n 2"]
-    target_xy: Float64[np.ndarray, "n 2"]
-
-    def read(self) -> TrainingPair:
-        """The images, decoded."""
-        return TrainingPair(image(self.source), image(self.target), self.source_xy, self.target_xy)
-
-
 class AnnotatedPairs:
     """Annotated pairs, all of them once in a random order, then all in another.
 
@@ -69,7 +54,7 @@ class AnnotatedPairs:
         seed: of the orders.
     """
 
-    def __init__(self, files: Sequence[PairFiles], *, seed: int) -> None:
+    def __init__(self, files: Sequence[KeypointPair], *, seed: int) -> None:
         self._files = list(files)
         self._seed = seed
 
@@ -78,15 +63,15 @@ class AnnotatedPairs:
         round_, position = divmod(number, len(self._files))
         order = np.random.default_rng((self._seed, round_)).permutation(len(self._files))
         chosen = self._files[int(order[position])]
-        return chosen.read()
+        return read_pair(chosen)
 
 
-def image(path: Path) -> Frame:
-    """The picture in a file; the first one of a clip."""
-    return first_frame(open_clip(str(path)))
+def read_pair(pair: KeypointPair) -> TrainingPair:
+    """A pair with its images decoded."""
+    return TrainingPair(picture(pair.source), picture(pair.target), pair.source_xy, pair.target_xy)
 
 
-def find_pairs(path: Path, split: str = "trn") -> list[PairFiles]:
+def find_pairs(path: Path, split: str = "trn") -> list[KeypointPair]:
     """The pairs of a CSV file, or of a folder in the layout of SPair-71k.
 
     Args:
@@ -97,10 +82,7 @@ def find_pairs(path: Path, split: str = "trn") -> list[PairFiles]:
         InputError, LabelError: there are none, or something is damaged or missing.
     """
     if path.is_dir():
-        found = [
-            PairFiles(one.source, one.target, one.source_xy, one.target_xy)
-            for one in spair.find_pairs(path, split)
-        ]
+        found = spair.find_pairs(path, split)
     else:
         found = read_csv(path)
     found = [pair for pair in found if len(pair.source_xy)]
@@ -109,7 +91,7 @@ def find_pairs(path: Path, split: str = "trn") -> list[PairFiles]:
     return found
 
 
-def read_csv(path: Path) -> list[PairFiles]:
+def read_csv(path: Path) -> list[KeypointPair]:
     """Pairs out of lines of source, target, x1, y1, x2, y2: a point each.
 
     Images are named relative to the file's folder. Lines with the same two images are one pair.
@@ -132,7 +114,14 @@ def read_csv(path: Path) -> list[PairFiles]:
         names, place = _parsed(path, number, row)
         points.setdefault(names, []).append(place)
     return [
-        PairFiles(source, target, np.array(places)[:, :2], np.array(places)[:, 2:])
+        KeypointPair(
+            name=f"{source.stem}-{target.stem}",
+            category="",
+            source=source,
+            target=target,
+            source_xy=np.array(places)[:, :2],
+            target_xy=np.array(places)[:, 2:],
+        )
         for (source, target), places in points.items()
     ]
 
@@ -154,7 +143,9 @@ def _parsed(path: Path, number: int, row: list[str]) -> tuple[tuple[Path, Path],
     return files, (x1, y1, x2, y2)
 
 
-def hold_out(files: Sequence[PairFiles], most: int) -> tuple[list[PairFiles], list[PairFiles]]:
+def hold_out(
+    files: Sequence[KeypointPair], most: int
+) -> tuple[list[KeypointPair], list[KeypointPair]]:
     """Pairs to train on, and about a tenth to validate with, spread evenly; none of fewer than 10.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from propagate.features.hyper.network import Accumulator, AggregationNetwork, Re
 from propagate.features.hyper.sources import MapSource
 from propagate.matching.semantic import PUBLISHED, match_points
 from propagate.metrics.pck import correct_points, image_side
+from propagate.progress import Progress as ShownProgress
 from propagate.training.pairs import PairSource, TrainingPair
 from propagate.training.settings import TrainSettings
 from propagate.types import FeatureMap, Frame, Size
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 ALPHAS = (0.02, 0.05, 0.1)
 """Thresholds of the validation, as shares of the target image's longer side."""
-
-ProgressBar = Callable[[str, int | None, Iterable[int]], Iterable[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         progress: Progress,
         save: Callable[[], None],
-        bar: ProgressBar,
+        bar: ShownProgress[int],
     ) -> None:
         """Train from where `progress` is to the last step.
 

@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
+from propagate.benchmarks.pairs import picture
 from propagate.errors import InputError
 from propagate.geometry import resize_rgb
-from propagate.training.pairs import TrainingPair, image
+from propagate.training.pairs import TrainingPair
 from propagate.types import Frame, Size
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class WarpedImages:
         # A warp may leave too little of an image; another one then.
         for _ in range(100):
             path = self._paths[random.integers(len(self._paths))]
-            found = warp(image(path), random, self._settings)
+            found = warp(picture(path), random, self._settings)
             if len(found.source_xy):
                 return found
         raise InputError("The warps leave nothing of the images; choose smaller ones.")

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from propagate.config import ModelOptions, Task
+from propagate.config import ModelOptions
 from propagate.errors import InputError, ModelError
 from propagate.features.base import LayeredExtractor
 from propagate.features.device import resolve_device, resolve_dtype
 from propagate.features.hyper.extractor import HyperExtractor
-from propagate.features.hyper.recipe import Recipe, checksum, load_network
+from propagate.features.hyper.recipe import Inversion, Recipe, checksum, load_network
 from propagate.features.hyper.sources import LayeredSource, MapSource
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ def create_hyper(
     options: ModelOptions,
     *,
     base: ResolvedModel | None = None,
-    task: Task = "propagation",
 ) -> HyperExtractor:
     """The extractor of an aggregation.
 
@@ -34,7 +33,6 @@ def create_hyper(
         weights: of its network.
         options: complete options.
         base: the frozen pipeline, where it is known already.
-        task: whose defaults the frozen model takes, but for what the recipe says.
 
     Raises:
         InputError: an option that does not fit the model.
@@ -47,7 +45,7 @@ def create_hyper(
             f"{weights} mixes {network.steps} steps of {len(network.channels)} layers, and its "
             f"recipe names {expected} steps."
         )
-    source = create_source(recipe, replace(options, prune=None), base=base, task=task)
+    source = create_source(recipe, replace(options, prune=None), base=base)
     network.to(resolve_device(options.device))
     return HyperExtractor(network, source, weights=checksum(weights), prune=options.prune or 0.0)
 
@@ -57,15 +55,14 @@ def create_source(
     options: ModelOptions,
     *,
     base: ResolvedModel | None = None,
-    task: Task = "propagation",
 ) -> MapSource:
     """The maps that a recipe asks for; arguments and errors as for `create_hyper`."""
     complete = options.over(recipe.model_options())
     if recipe.inversion is not None:
-        return _inversion(recipe, complete, base)
+        return _inversion(recipe.model, recipe.inversion, complete, base)
     from propagate.features.registry import create_extractor
 
-    extractor = create_extractor(recipe.model, complete, task=task)
+    extractor = create_extractor(recipe.model, complete)
     if not isinstance(extractor, LayeredExtractor):
         raise InputError(
             f"{recipe.model} does not give its layers one by one, so they can't be aggregated; "
@@ -76,7 +73,7 @@ def create_source(
 
 
 def _inversion(
-    recipe: Recipe, options: ModelOptions, base: ResolvedModel | None
+    name: str, inversion: Inversion, options: ModelOptions, base: ResolvedModel | None
 ) -> InversionSource:
     from propagate.features.diffusion.create import size_multiple
     from propagate.features.diffusion.loading import load_pipeline
@@ -86,10 +83,10 @@ def _inversion(
     from propagate.features.sizing import input_size
 
     if base is None:
-        found = locate(recipe.model, offline=options.offline)
+        found = locate(name, offline=options.offline)
         if found.family.name != "diffusers":
             raise InputError(
-                f"{recipe.model} is no diffusers pipeline, so there is nothing to invert; take a "
+                f"{name} is no diffusers pipeline, so there is nothing to invert; take a "
                 "Stable Diffusion."
             )
         base = found.files
@@ -98,7 +95,7 @@ def _inversion(
     model = load_pipeline(base, prompt=options.prompt or "", dtype=dtype)
     layers = tuple(options.layer.split("+")) if options.layer else ()
     settings = InversionSettings(
-        inversion=recipe.inversion or InversionSettings().inversion,
+        inversion=inversion,
         layers=layers,
         input_size=input_size(options, multiple=size_multiple(model)),
         **options.given("latent", "batch_size", "memory", "compile"),

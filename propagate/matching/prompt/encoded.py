@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from propagate.geometry import resize_rgb
 from propagate.matching.prompt.crops import Window, cropped
+from propagate.recent import Recent
 from propagate.types import Frame, Size
 
 if TYPE_CHECKING:
@@ -41,19 +42,14 @@ class EncodedImage:
         self.key = image_key(frame)
         self.rgb: UInt8[np.ndarray, "h w 3"] = resize_rgb(frame.rgb, size)
         self._encode = encode
-        self._most = most
-        self._latents: OrderedDict[Window, Float[Tensor, "c gh gw"]] = OrderedDict()
+        self._latents: Recent[Window, Float[Tensor, "c gh gw"]] = Recent(most)
 
     def latents(self, windows: Sequence[Window]) -> Float[Tensor, "b c gh gw"]:
         """Latents of crops, one for each window; equal ones are encoded once."""
-        for window in windows:
-            if window not in self._latents:
-                self._latents[window] = self._encode(cropped(self.rgb, [window]))[0]
-            self._latents.move_to_end(window)
-        found = torch.stack([self._latents[window] for window in windows])
-        while len(self._latents) > self._most:
-            self._latents.popitem(last=False)
-        return found
+        return torch.stack([self._latents.get(w, partial(self._encoded, w)) for w in windows])
+
+    def _encoded(self, window: Window) -> Float[Tensor, "c gh gw"]:
+        return self._encode(cropped(self.rgb, [window]))[0]
 
 
 def image_key(frame: Frame) -> tuple[int, ...]:

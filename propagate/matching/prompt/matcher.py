@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from propagate.matching.prompt.look import Look, as_matches, look_of
 from propagate.matching.prompt.network import TOKENS
 from propagate.matching.prompt.optimise import Course, Optimised, optimise_prompts
 from propagate.progress import Progress, no_progress
+from propagate.recent import Recent
 from propagate.types import Frame, Matches, Size
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
     from propagate.matching.prompt.network import PromptNetwork
     from propagate.matching.prompt.settings import PromptSettings
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 _IMAGES = 4  # whose latents are kept
 _POINTS = 128  # whose prompts are kept, 1.2 MB each
@@ -77,7 +75,7 @@ class PromptMatcher:
         self._memory = memory
         self._progress = progress
         self._notify = notify
-        self._images: OrderedDict[tuple[int, ...], EncodedImage] = OrderedDict()
+        self._images: Recent[tuple[int, ...], EncodedImage] = Recent(_IMAGES)
         self._prompts: OrderedDict[tuple[int, ...], tuple[Tensor, Course]] = OrderedDict()
 
     @property
@@ -180,7 +178,8 @@ class PromptMatcher:
         for index, key in enumerate(missing):
             rows = done[index * count : (index + 1) * count]
             self._prompts[key] = torch.stack([context for context, _ in rows]), rows[0][1]
-        _trim(self._prompts, _POINTS)
+        while len(self._prompts) > _POINTS:
+            self._prompts.popitem(last=False)
 
     def _attention(
         self, image: EncodedImage, keys: list[tuple[int, ...]]
@@ -218,13 +217,10 @@ class PromptMatcher:
         return Size(*(side // self._network.factor for side in image.size))
 
     def _encoded(self, frame: Frame) -> EncodedImage:
-        key = image_key(frame)
-        if key not in self._images:
-            size = self.settings.input_size(frame.size)
-            self._images[key] = EncodedImage(frame, size, self._network.encode)
-        self._images.move_to_end(key)
-        _trim(self._images, _IMAGES)
-        return self._images[key]
+        size = self.settings.input_size(frame.size)
+        return self._images.get(
+            image_key(frame), lambda: EncodedImage(frame, size, self._network.encode)
+        )
 
     def _batches(self, image: EncodedImage, *, training: bool) -> Batches:
         """Chunks of prompts; what one takes is measured where a budget is to be kept."""
@@ -266,8 +262,3 @@ class PromptMatcher:
 def _point_keys(source: Frame, points: Float64[np.ndarray, "n 2"]) -> list[tuple[int, ...]]:
     image = image_key(source)
     return [(*image, round(float(x) * 1000), round(float(y) * 1000)) for x, y in points]
-
-
-def _trim(kept: OrderedDict[K, V], most: int) -> None:
-    while len(kept) > most:
-        kept.popitem(last=False)

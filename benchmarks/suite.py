@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.affinity import METHODS, Case, measure
 from benchmarks.memory import peak_of_run, write_clip
+from propagate.benchmarks.table import markdown_table
 
 Row = dict[str, Any]
 
@@ -111,9 +112,7 @@ def runs(frames: Sequence[int], size: str) -> list[Row]:
 def table(rows: Sequence[Row]) -> str:
     """Markdown with every column that any row has."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [names, ["---"] * len(names)]
-    lines += [[_text(name, row.get(name)) for name in names] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(names, [[_text(name, row.get(name)) for name in names] for row in rows])
 
 
 def _text(name: str, value: Any) -> str:

@@ -149,8 +149,9 @@ def _vote_in_one_pass(
     labels, cosine = _means(best[:, :k], table[cells[:, :k]], settings.temperature)
     scores.copy_(labels.view(scores.shape))
     alike.copy_(cosine.view(alike.shape))
-    tied = best[:, -1] == best[:, k - 1] if settings.ties else torch.zeros(len(best))
-    return (tied.bool() & best[:, -1].isfinite()).view(alike.shape)
+    if not settings.ties:
+        return torch.zeros(alike.shape, dtype=torch.bool)
+    return ((best[:, -1] == best[:, k - 1]) & best[:, -1].isfinite()).view(alike.shape)
 
 
 def _vote_intiles_of(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from propagate.benchmarks.base import ClipBenchmark, Curve, Row, UnitScore, chosen, need
+from propagate.benchmarks.base import ClipBenchmark, Curve, Row, UnitScore, chosen, need, short
 from propagate.benchmarks.pictures import compared_points
 from propagate.benchmarks.point_files import point_of, predict_points, read_points
 from propagate.config import Preset
@@ -170,7 +170,7 @@ class BadjaBenchmark(ClipBenchmark):
         if np.isnan(distances).all():
             raise InputError(f"{clip.joints} has no joint to score after its first frame; {WHERE}.")
         scores = {
-            f"{prefix}PCK@{str(threshold)[1:]}": pck(these, threshold)
+            f"{prefix}PCK@{short(threshold)}": pck(these, threshold)
             for prefix, these in (("", distances), ("copy ", floor))
             for threshold in _THRESHOLDS
         }

@@ -209,6 +209,11 @@ def mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
+def short(share: float) -> str:
+    """A threshold as names of metrics have it: 0.05 as .05."""
+    return f"{share:g}".removeprefix("0")
+
+
 def chosen(names: Sequence[str], listed: Sequence[str], where: Path) -> tuple[str, ...]:
     """The named units, or all that are listed.
 

@@ -83,10 +83,6 @@ class EvalFolder(RecordFolder):
         """How the predictions of a unit came about, where they are complete."""
         return None if self._replaces else predicted_in(self.of(unit))
 
-    def needs(self, units: Sequence[str]) -> bool:
-        """Whether any unit has no complete predictions."""
-        return any(self.predicted(unit) is None for unit in units)
-
     def of(self, unit: str) -> Path:
         """The folder of a unit's predictions."""
         return self.predictions / unit

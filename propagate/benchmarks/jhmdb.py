@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from propagate.benchmarks.base import ClipBenchmark, Curve, Row, UnitScore, chosen, mean, need
+from propagate.benchmarks.base import (
+    ClipBenchmark,
+    Curve,
+    Row,
+    UnitScore,
+    chosen,
+    mean,
+    need,
+    short,
+)
 from propagate.benchmarks.pictures import compared_points
 from propagate.benchmarks.point_files import point_of, predict_points, read_points
 from propagate.config import Preset
@@ -188,7 +197,7 @@ def _scores(
     distances: Float64[np.ndarray, "n k"], copied: Float64[np.ndarray, "n k"]
 ) -> dict[str, float]:
     return {
-        f"{prefix}PCK@{str(threshold)[1:]}": mean(row.tolist())
+        f"{prefix}PCK@{short(threshold)}": mean(row.tolist())
         for prefix, these in (("", distances), ("copy ", copied))
         for threshold, row in zip(_THRESHOLDS, jhmdb_pck(these, _THRESHOLDS), strict=True)
     }

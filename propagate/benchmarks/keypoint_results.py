@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from propagate.benchmarks.base import Row
+from propagate.benchmarks.base import Row, short
 from propagate.errors import InputError
 from propagate.labels.keypoint_files import read_keypoints
 from propagate.labels.keypoint_formats.base import KeypointFile
@@ -71,7 +71,7 @@ def _scores(
     )
     pixels = np.linalg.norm(pred - true, axis=1)[np.isfinite(true).all(1)]
     shares = {
-        f"{prefix}@{threshold:g}".replace("@0", "@"): pck(distances, threshold)
+        f"{prefix}@{short(threshold)}": pck(distances, threshold)
         for prefix, distances in (("PCK", own), ("copy PCK", floor))
         for threshold in _THRESHOLDS
     }

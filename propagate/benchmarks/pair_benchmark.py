@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from propagate.benchmarks.base import Benchmark, Curve, Row, UnitScore, decisive_options
+from propagate.benchmarks.base import Benchmark, Curve, Row, UnitScore, decisive_options, short
 from propagate.benchmarks.pairs import KeypointPair, PckProtocol, picture
 from propagate.benchmarks.pictures import compared_points, compared_sides
 from propagate.config import Preset
@@ -72,8 +72,9 @@ class PairBenchmark(Benchmark[PairMatcher]):
             raise InputError(f"There is no pair of {title} to score.")
         if flip and isinstance(matching, PromptSettings):
             raise InputError("--flip is for --method semantic; leave one of them out.")
-        for pair in pairs:
-            pair.side(protocol.normaliser)
+        if protocol.normaliser != "image":  # which every pair has, but in its file
+            for pair in pairs:
+                pair.side(protocol.normaliser)
         self._title = title
         self._pairs = {pair.unit: pair for pair in pairs}
         self._protocol = protocol
@@ -104,8 +105,8 @@ class PairBenchmark(Benchmark[PairMatcher]):
     def metrics(self) -> tuple[str, ...]:
         """PCK at each threshold per image and per point, and that of the copy."""
         alphas = self._protocol.alphas
-        shown = [f"PCK@{_short(alpha)} {kind}" for alpha in alphas for kind in ("img", "pt")]
-        return (*shown, *(f"copy@{_short(alpha)} img" for alpha in alphas))
+        shown = [f"PCK@{short(alpha)} {kind}" for alpha in alphas for kind in ("img", "pt")]
+        return (*shown, *(f"copy@{short(alpha)} img" for alpha in alphas))
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -170,16 +171,19 @@ class PairBenchmark(Benchmark[PairMatcher]):
         """PCK of a pair; the places go into that of the data set."""
         pair = self._pairs[unit]
         places = _read(folder / _FILE, len(pair.target_xy))
+        side = pair.side(self._protocol.normaliser)
         scores = {
-            f"{way}@{_short(alpha)} img": _percent(self._protocol.correct(pair, xy, alpha))
+            f"{way}@{short(alpha)} img": _percent(self._protocol.correct(xy, pair, side, alpha))
             for way, xy in zip(_WAYS, places, strict=True)
             for alpha in self._protocol.alphas
         }
         facts = {
             "points": float(len(pair.target_xy)),
-            "side": round(pair.side(self._protocol.normaliser), 3),
+            "side": round(side, 3),
         }
-        return UnitScore(unit, (Row(pair.category, pair.name, {**scores, **facts}),), data=places)
+        return UnitScore(
+            unit, (Row(pair.category, pair.name, {**scores, **facts}),), data=(places, side)
+        )
 
     def summarise(self, scores: Sequence[UnitScore]) -> dict[str, float]:
         """Over all pairs, and as means over categories."""
@@ -213,22 +217,25 @@ class PairBenchmark(Benchmark[PairMatcher]):
         everywhere = np.ones(len(pair.source_xy), dtype=np.bool_)
         drawn = compared_sides(
             compared_points(picture(pair.source).rgb, pair.source_xy, pair.source_xy, everywhere),
-            compared_points(picture(pair.target).rgb, score.data[0], pair.target_xy, everywhere),
+            compared_points(picture(pair.target).rgb, score.data[0][0], pair.target_xy, everywhere),
         )
         metric = self.metrics[0]
         return drawn, f"{metric} {score.mean(metric):.1f}: {score.unit}"
 
     def _summaries(self, scores: Sequence[UnitScore]) -> dict[str, PckSummary]:
         return {
-            f"{way}@{_short(alpha)}": self._summary(scores, which, alpha)
+            f"{way}@{short(alpha)}": self._summary(scores, which, alpha)
             for which, way in enumerate(_WAYS)
             for alpha in self._protocol.alphas
         }
 
     def _summary(self, scores: Sequence[UnitScore], which: int, alpha: float) -> PckSummary:
-        pairs = [(self._pairs[score.unit], score.data[which]) for score in scores]
+        rows = [(self._pairs[score.unit], *score.data) for score in scores]
         return summarise(
-            [(pair.category, self._protocol.correct(pair, xy, alpha)) for pair, xy in pairs]
+            [
+                (pair.category, self._protocol.correct(places[which], pair, side, alpha))
+                for pair, places, side in rows
+            ]
         )
 
 
@@ -272,8 +279,3 @@ def _read(path: Path, count: int) -> list[Float64[np.ndarray, "n 2"]]:
 
 def _percent(correct: np.ndarray) -> float:
     return 100 * float(correct.mean()) if len(correct) else float("nan")
-
-
-def _short(alpha: float) -> str:
-    """0.05 as .05."""
-    return f"{alpha:g}".removeprefix("0")

@@ -108,18 +108,17 @@ class PckProtocol:
             raise InputError(f"alphas are {self.alphas}; give one or more, each from 0 to 1.")
 
     def correct(
-        self, pair: KeypointPair, xy: Float[np.ndarray, "n 2"], alpha: float
+        self, xy: Float[np.ndarray, "n 2"], pair: KeypointPair, side: float, alpha: float
     ) -> Bool[np.ndarray, " n"]:
         """Which places found for a pair's points are right.
 
         Args:
-            pair: of the points.
             xy: float64, pixels of the target; NaN where nothing was found.
+            pair: of the points.
+            side: `pair.side` by this protocol.
             alpha: the threshold.
         """
-        return correct_points(
-            xy, pair.target_xy, side=pair.side(self.normaliser), alpha=alpha, strict=self.strict
-        )
+        return correct_points(xy, pair.target_xy, side=side, alpha=alpha, strict=self.strict)
 
     def __str__(self) -> str:
         return f"PCK, distance {'<' if self.strict else '<='} alpha x {self.normaliser}"

@@ -19,6 +19,7 @@ from propagate.benchmarks.table import markdown_report
 from propagate.benchmarks.units import predicted_in
 from propagate.benchmarks.workers import Work, do_units
 from propagate.config import Preset
+from propagate.errors import InputError
 from propagate.output.atomic import atomic_path
 from propagate.progress import Progress, no_progress
 
@@ -33,6 +34,9 @@ class EvalRequest:
         output: folder to write, or None to keep nothing.
         overwrite: whether to replace an evaluation that is there, instead of going on with it.
         jobs: how many units are done at once, each process with a model of its own.
+
+    Raises:
+        InputError: `jobs` is below 1.
     """
 
     benchmark: Benchmark[Any]
@@ -40,6 +44,10 @@ class EvalRequest:
     output: Path | None = None
     overwrite: bool = False
     jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise InputError(f"--jobs is {self.jobs}; it must be 1 or more.")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -126,7 +134,11 @@ def _run(
     begin(identity)
     scores = []
     work = Work(benchmark, settings, folder.predictions, missing)
-    done = do_units(work, engine, jobs=request.jobs)
+    jobs = min(request.jobs, len(benchmark.units))
+    if jobs > 1:
+        # Every process has a model of its own; this one only told its identity.
+        engine = None
+    done = do_units(work, engine, jobs=jobs)
     for score in progress(benchmark.name, len(benchmark.units), done):
         if score is not None:
             scores.append(score)

@@ -20,7 +20,7 @@ from propagate.allocator import keep_freed_memory
 from propagate.benchmarks.base import Benchmark, E, UnitScore
 from propagate.benchmarks.units import do_unit
 from propagate.config import Preset
-from propagate.errors import InputError, OutputError
+from propagate.errors import OutputError
 
 _LOOK_EVERY = 0.5  # seconds
 
@@ -47,17 +47,13 @@ def do_units(work: Work[E], engine: E | None, *, jobs: int) -> Iterator[UnitScor
 
     Args:
         work: what to do.
-        engine: what predicts; None where nothing is missing.
-        jobs: how many units at once. Each further process loads the model itself, takes its share
-            of the CPU's threads, and its own GPU where there are several.
+        engine: what predicts; not read where nothing is missing, or `jobs` is more than 1.
+        jobs: how many units at once, 1 or more. With more than 1 each process loads the model
+            itself, takes its share of the CPU's threads, and its own GPU where there are several.
 
     Raises:
-        InputError: `jobs` is below 1.
         PropagateError: the first unit that fails; units at work then are given up.
     """
-    if jobs < 1:
-        raise InputError(f"--jobs is {jobs}; it must be 1 or more.")
-    jobs = min(jobs, len(work.benchmark.units))
     if jobs > 1:
         yield from _in_processes(work, jobs)
         return

@@ -10,8 +10,12 @@ import click
 
 from propagate.commands.eval_common import evaluate_on, output_options
 from propagate.commands.options import model_options, resolve_model
-from propagate.commands.prompt_options import PROMPT_MODEL, prompt_options, prompt_settings
-from propagate.config import Preset, Task
+from propagate.commands.prompt_options import (
+    prompt_options,
+    prompt_settings,
+    resolve_matching_model,
+)
+from propagate.config import Preset
 
 if TYPE_CHECKING:
     from propagate.benchmarks.pairs import KeypointPair
@@ -187,7 +191,7 @@ def hpatches(root: Path, scenes: tuple[str, ...], every_scene: bool, **values: A
     from propagate.benchmarks.hpatches_scenes import KeypointSource, find_scenes
     from propagate.matching.geometric import GeometricSettings
 
-    settings = _settings(values, "geometric")
+    model, options = resolve_model(values, task="geometric")
     names = ("metric", "sampling", "ratio", "estimator", "threshold")
     benchmark = HpatchesBenchmark(
         find_scenes(root, scenes, every=every_scene),
@@ -196,12 +200,12 @@ def hpatches(root: Path, scenes: tuple[str, ...], every_scene: bool, **values: A
             count=values["count"],
             folder=values["keypoint_files"],
             weights=values["keypoint_weights"],
-            device=settings.options.device,
-            offline=settings.options.offline,
+            device=options.device,
+            offline=options.offline,
         ),
         matching=GeometricSettings(**{name: values[name] for name in names}),
     )
-    evaluate_on(benchmark, settings, values)
+    evaluate_on(benchmark, Preset(summary="", model=model, options=options), values)
 
 
 def _evaluate(
@@ -216,9 +220,7 @@ def _evaluate(
     from propagate.matching.semantic import SemanticSettings
 
     by_prompts = values["method"] == "prompt"
-    if by_prompts and values["preset_name"] is None:
-        values["model"] = values["model"] or PROMPT_MODEL
-    settings = _settings(values, "semantic")
+    model, options = resolve_matching_model(values)
     features = SemanticSettings(place=values["place"], centred=values["centred"])
     categories, limit = values["categories"], values["limit"]
     chosen = chosen_pairs(pairs, categories, limit)
@@ -233,9 +235,4 @@ def _evaluate(
         choice={**choice, "categories": list(categories), "limit": limit},
         published=_PUBLISHED.get((title, len(chosen))),
     )
-    evaluate_on(benchmark, settings, values)
-
-
-def _settings(values: dict[str, Any], task: Task) -> Preset:
-    model, options = resolve_model(values, task=task)
-    return Preset(summary="", model=model, options=options)
+    evaluate_on(benchmark, Preset(summary="", model=model, options=options), values)

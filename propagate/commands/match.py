@@ -15,9 +15,12 @@ from propagate.commands.options import (
     output_mode,
     progress_bar,
     quiet_decoders,
-    resolve_model,
 )
-from propagate.commands.prompt_options import PROMPT_MODEL, prompt_options, prompt_settings
+from propagate.commands.prompt_options import (
+    prompt_options,
+    prompt_settings,
+    resolve_matching_model,
+)
 from propagate.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,10 +109,7 @@ def match(source: Path, target: Path, overwrite: bool, as_json: bool, **values: 
     from propagate.matching.geometric import GeometricSettings
     from propagate.matching.semantic import SemanticSettings
 
-    prompt = values["method"] == "prompt"
-    if prompt and values["preset_name"] is None:
-        values["model"] = values["model"] or PROMPT_MODEL
-    model, options = resolve_model(values, task="semantic" if prompt else values["method"])
+    model, options = resolve_matching_model(values)
     request = MatchRequest(
         source=source,
         target=target,

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from propagate.commands.options import resolve_model
 from propagate.errors import InputError
 
 if TYPE_CHECKING:
+    from propagate.config import ModelOptions
     from propagate.matching.prompt.settings import PromptSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-PROMPT_MODEL = "sd14"  # that the paper used
+_PROMPT_MODEL = "sd14"  # that the paper used
 
 _OPTIONS = (
     click.option("--steps", type=int, help="Prompt: steps of the optimisation.  [default: 129]"),
@@ -38,6 +40,18 @@ _OPTIONS = (
         help="Prompt: with the reference program's oddities (square input).",
     ),
 )
+
+
+def resolve_matching_model(values: dict[str, Any]) -> tuple[str, ModelOptions]:
+    """`resolve_model` for what `--method` says; prompts have a model of their own.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+    prompts = values["method"] == "prompt"
+    if prompts and values["preset_name"] is None:
+        values["model"] = values["model"] or _PROMPT_MODEL
+    return resolve_model(values, task="semantic" if prompts else values["method"])
 
 
 def prompt_options(command: Command) -> Command:

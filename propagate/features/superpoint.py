@@ -23,7 +23,7 @@ from propagate.features.device import dtype_name, resolve_device, resolve_dtype
 from propagate.features.frames import finite_map
 from propagate.features.registry import locate
 from propagate.features.sizing import input_size
-from propagate.features.vision.loading import load_pretrained, read_any_config
+from propagate.features.vision.loading import is_pickled, load_pretrained, read_any_config
 from propagate.geometry import resize_rgb
 from propagate.types import FeatureMap, Frame
 
@@ -58,7 +58,7 @@ class SuperPoint:
                 f"{files.name} is a {config.model_type}, not a superpoint; name the folder or "
                 "repository of SuperPoint's weights."
             )
-        if any(name.endswith(".bin") for name in files.layout.files):
+        if is_pickled(files):
             raise ModelError(
                 f"{files.name} has pickled weights only, which are refused; save the model again "
                 "with `safe_serialization=True`."

@@ -81,10 +81,7 @@ def find_pairs(path: Path, split: str = "trn") -> list[KeypointPair]:
     Raises:
         InputError, LabelError: there are none, or something is damaged or missing.
     """
-    if path.is_dir():
-        found = spair.find_pairs(path, split)
-    else:
-        found = read_csv(path)
+    found = spair.find_pairs(path, split) if path.is_dir() else read_csv(path)
     found = [pair for pair in found if len(pair.source_xy)]
     if not found:
         raise InputError(f"{path} has no pair with a point in it.")

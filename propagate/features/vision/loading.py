@@ -97,7 +97,7 @@ def load_pretrained(
         config=config,
         torch_dtype=dtype,  # transformers 4 knows no `dtype`, and 5 knows both
         variant=files.layout.variants.get(""),
-        use_safetensors=not _is_pickled(files),
+        use_safetensors=not is_pickled(files),
         weights_only=True,
         output_loading_info=True,
         **options,
@@ -208,7 +208,8 @@ def _kind_of(config: Any, name: str) -> tuple[Any, dict[str, Any]]:
     return kind, {"add_pooling_layer": False} if poolable else {}
 
 
-def _is_pickled(files: ResolvedModel) -> bool:
+def is_pickled(files: ResolvedModel) -> bool:
+    """Whether a model's weights are a pickle of tensors."""
     return not any(name.endswith(".safetensors") for name in files.layout.files)
 
 

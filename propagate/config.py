@@ -162,6 +162,7 @@ class ModelOptions:
         input_size: (height, width) the frame is resized to, whatever its shape.
         resizing: how it is resized: "bilinear" without or "bicubic" with antialiasing.
         pca: principal components to keep, fitted on the first frames.
+        whitening: how much the weaker of them are lifted, from 0 (not) to 1 (equally strong).
         seed: of the noise, together with the frame's index.
         device: "auto", "cpu", "cuda" or "mps".
         dtype: precision of the network.
@@ -183,6 +184,7 @@ class ModelOptions:
     input_size: tuple[int, int] | None = None
     resizing: Resizing | None = None
     pca: int | None = None
+    whitening: float | None = None
     seed: int = 0
     device: str = "auto"
     dtype: Precision = "auto"
@@ -196,6 +198,12 @@ class ModelOptions:
         for name, value in self.given(*least).items():
             if value < least[name]:
                 raise InputError(f"{name} is {value}; it must be {least[name]} or more.")
+        if self.whitening is not None and not 0 <= self.whitening <= 1:
+            raise InputError(f"whitening is {self.whitening}; it must be from 0 (off) to 1.")
+        if self.whitening and self.pca is None:
+            raise InputError(
+                f"whitening is {self.whitening} without principal components; set pca too."
+            )
         if self.prune is not None and not 0 <= self.prune < 1:
             raise InputError(f"prune is {self.prune}; it must be 0 (off) or more, and less than 1.")
         if self.memory is not None and not self.memory > 0:

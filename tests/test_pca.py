@@ -106,3 +106,39 @@ def test_a_clip_is_fitted_before_it_is_propagated():
     clip = Watched(6)
     list(VideoPropagator(clip, masks, extractor=extractor, settings=settings, device="cpu"))
     assert inner.asked == [0, 1, 0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("power", [0.25, 1.0])
+def test_whitening_divides_by_the_deviation_to_a_power(power):
+    scales = torch.tensor([5.0, 4, 3, 2, 1, 0.5])[:, None, None]
+    stretched = Given(random_map(0) * scales)
+    (plain,) = PCAExtractor(stretched, 4).extract([frame()])
+    (lifted,) = PCAExtractor(stretched, 4, whitening=power).extract([frame()])
+    before, after = (item.data.flatten(1).std(1, correction=0) for item in (plain, lifted))
+    wanted = before / (before / before[0]) ** power
+    torch.testing.assert_close(after, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_whitening_of_cells_that_are_all_alike_is_finite():
+    flat = Given(torch.ones(6, 5, 7))
+    (result,) = PCAExtractor(flat, 4, whitening=1.0).extract([frame()])
+    assert result.data.isfinite().all()
+
+
+def test_whitening_tells_maps_apart_on_disk():
+    identities = {
+        PCAExtractor(Given(random_map(0)), 4, whitening=power).identity for power in (0.0, 0.25, 0.5)
+    }
+    assert len(identities) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"whitening": 0.5}, "whitening is 0.5 without principal components; set pca too"),
+        ({"whitening": 1.5, "pca": 8}, "whitening is 1.5; it must be from 0"),
+    ],
+)
+def test_whitening_that_makes_no_sense(options, message):
+    with pytest.raises(InputError, match=message):
+        ModelOptions(**options)

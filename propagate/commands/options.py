@@ -59,6 +59,7 @@ _MODEL_FIELDS = (
     "input_size",
     "resizing",
     "pca",
+    "whitening",
     "seed",
     "device",
     "dtype",
@@ -125,6 +126,7 @@ _MODEL_OPTIONS = (
         help="How: bilinear without, or bicubic with antialiasing.  [default: the model's]",
     ),
     click.option("--pca", type=int, help="Principal components to keep."),
+    click.option("--whitening", type=float, help="How much weak components are lifted, 0-1."),
     click.option("--seed", type=int, help="Seed of the noise.  [default: 0]"),
     click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]"),
     click.option(

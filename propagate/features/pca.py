@@ -25,21 +25,30 @@ class PCAExtractor:
     Args:
         extractor: what computes full maps.
         components: how many to keep.
+        whitening: how much the weaker of them are lifted: each is divided by its standard deviation
+            to this power. 0 keeps angles as they are, 1 makes all components equally strong.
         fit_frames: how many frames they are fitted on.
     """
 
     def __init__(
-        self, extractor: FeatureExtractor, components: int, *, fit_frames: int = 4
+        self,
+        extractor: FeatureExtractor,
+        components: int,
+        *,
+        whitening: float = 0.0,
+        fit_frames: int = 4,
     ) -> None:
         self._extractor = extractor
         self._components = components
+        self._whitening = whitening
         self._fit_frames = fit_frames
         self._bases: dict[str, tuple[Tensor, Tensor]] = {}
 
     @property
     def identity(self) -> str:
         """The extractor's, with the number of components and of frames fitted on."""
-        return f"{self._extractor.identity} pca={self._components}/{self._fit_frames}"
+        whitened = f" whitening={self._whitening:g}" if self._whitening else ""
+        return f"{self._extractor.identity} pca={self._components}/{self._fit_frames}{whitened}"
 
     @property
     def fit_frames(self) -> int:
@@ -66,7 +75,10 @@ class PCAExtractor:
                 f"pca is {self._components}, and {len(cells)} cells of {cells.shape[1]} channels "
                 f"have at most {min(cells.shape)} components; choose fewer."
             )
-        self._bases[first[0].source] = principal_components(cells, self._components)
+        mean, basis = principal_components(cells, self._components)
+        if self._whitening:
+            basis = whitened(basis, cells - mean, self._whitening)
+        self._bases[first[0].source] = mean, basis
 
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
         """Projected maps [components, gh, gw], float32, not normalised.
@@ -99,6 +111,18 @@ def principal_components(
     basis = vectors.flip(1)[:, :components]
     largest = basis.gather(0, basis.abs().argmax(dim=0, keepdim=True))
     return mean.float(), (basis * largest.sign()).float()
+
+
+def whitened(
+    basis: Float[Tensor, "c k"], centred: Float[Tensor, "n c"], power: float
+) -> Float[Tensor, "c k"]:
+    """Directions divided by the deviation of the vectors along each, to a power.
+
+    Deviations are relative to the largest; one of none at all counts as a thousandth of it.
+    """
+    deviation = (centred @ basis).double().square().mean(0).sqrt()
+    relative = (deviation / deviation.amax().clamp_min(1e-12)).clamp_min(1e-3)
+    return (basis * relative.pow(-power)).float()
 
 
 def _cells(item: FeatureMap) -> Float[Tensor, "n c"]:

@@ -209,7 +209,9 @@ def _compose(
     from propagate.features.pca import PCAExtractor
 
     whole = extractors[0] if len(extractors) == 1 else FusedExtractor(extractors, weights)
-    return whole if options.pca is None else PCAExtractor(whole, options.pca)
+    if options.pca is None:
+        return whole
+    return PCAExtractor(whole, options.pca, whitening=options.whitening or 0.0)
 
 
 def _check_options(model: str, options: ModelOptions, located: list[LocatedModel]) -> None:

@@ -49,6 +49,8 @@ class PropagationSettings:
         temperature: a cell votes with weight exp(cosine / temperature).
         cut_below: the latest frames stop voting, and the references alone go on, at a frame whose
             `continuity` with the frame before is less than this; 0 turns it off.
+        patch: how many soft labels a cell carries along each side. The patch moves as one, so that
+            labels are finer than features.
     """
 
     n_last_frames: int = 7
@@ -60,9 +62,10 @@ class PropagationSettings:
     repeat_first: bool = False
     temperature: float = 0.1
     cut_below: float = 0.0
+    patch: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("n_last_frames", 0), ("radius", 0), ("topk", 1)):
+        for name, least in (("n_last_frames", 0), ("radius", 0), ("topk", 1), ("patch", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be {least} or more.")
         if not self.temperature > 0:

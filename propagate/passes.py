@@ -38,6 +38,7 @@ class Pass(Generic[L]):
     ) -> None:
         self._references: References[L] = references
         self._codec: Codec[L] = codec
+        self._patch = settings.patch
         self._propagator = Propagator(settings, dtype=dtype)
 
     @property
@@ -83,7 +84,8 @@ class Pass(Generic[L]):
         return self._codec.amend(field, given, self._references[index].stated)
 
     def given(self, index: int, features: FeatureMap) -> LabelField:
-        """Soft labels of a frame's reference, on the grid of its features."""
+        """Soft labels of a frame's reference, for each cell of its features a patch."""
         labels = self._references[index].labels
-        field = self._codec.encode(labels, features.grid, image_size=features.image_size)
+        grid = features.grid.finer(self._patch)
+        field = self._codec.encode(labels, grid, image_size=features.image_size)
         return LabelField(field.scores.to(features.data.device), field.ids)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F  # noqa: N812, the field's usual name
 
 from propagate.affinity import ContextFrame, laid_out, vote
 from propagate.config import PropagationSettings
@@ -20,6 +21,7 @@ from propagate.errors import InputError
 from propagate.types import FeatureMap, LabelField
 
 if TYPE_CHECKING:
+    from jaxtyping import Float32
     from torch import Tensor
 
 
@@ -107,13 +109,14 @@ class Propagator:
 
         Args:
             features: of this frame; the same grid and channels in every call.
-            labels: what is known about this frame. It becomes a pinned reference and is returned
+            labels: what is known about this frame, on the grid of the features, or the finer one
+                that the settings' `patch` asks for. It becomes a pinned reference and is returned
                 as it is; ids not seen before are new objects.
             index: index of the frame in its clip; one more than the last when left out.
 
         Returns:
-            Soft labels on the feature grid, float32; the channels of a frame sum to 1 where the
-            labels that voted do.
+            Soft labels on the grid of the labels, float32; the channels of a frame sum to 1 where
+            the labels that voted do.
 
         Raises:
             InputError: for a first frame without labels, or labels on another grid.
@@ -137,14 +140,16 @@ class Propagator:
         context = [
             ContextFrame(
                 entry.features.data.permute(1, 2, 0),
-                self._channels(entry.labels).flatten(1).T,
+                _per_cell(self._channels(entry.labels), self._settings.patch),
                 limited=self._settings.limit_references or not entry.pinned,
             )
             for entry in self._context
         ]
         query = features.normalised(self._dtype).data.permute(1, 2, 0)
         votes = vote(query, context, self._settings)
-        return LabelField(votes.scores, self._ids, similarity=votes.similarity)
+        patch = self._settings.patch
+        similarity = votes.similarity.repeat_interleave(patch, 0).repeat_interleave(patch, 1)
+        return LabelField(F.pixel_shuffle(votes.scores, patch), self._ids, similarity=similarity)
 
     def add(self, entry: ContextEntry) -> None:
         """Let a frame vote for those after it.
@@ -178,10 +183,11 @@ class Propagator:
             self.forget()
 
     def _check(self, features: FeatureMap, labels: LabelField) -> None:
-        if labels.grid != features.grid:
+        wanted = features.grid.finer(self._settings.patch)
+        if labels.grid != wanted:
             raise InputError(
                 f"The labels are on a grid of {labels.grid} cells and the features on "
-                f"{features.grid}; encode the labels on the grid of the features."
+                f"{features.grid}; encode the labels on a grid of {wanted}."
             )
 
     def _channels(self, labels: LabelField) -> Tensor:
@@ -197,3 +203,8 @@ def _laid_out(features: FeatureMap) -> FeatureMap:
     """As the vote reads it: a frame of the context is read many times."""
     data = laid_out(features.data.permute(1, 2, 0)).permute(2, 0, 1)
     return replace(features, data=data)
+
+
+def _per_cell(scores: Float32[Tensor, "k h w"], patch: int) -> Float32[Tensor, "cells channels"]:
+    """What each cell of the features carries: the scores of its patch, channel by channel."""
+    return F.pixel_unshuffle(scores, patch).flatten(1).T

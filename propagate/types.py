@@ -26,6 +26,10 @@ class Size(NamedTuple):
     height: int
     width: int
 
+    def finer(self, factor: int) -> Size:
+        """Of a grid with `factor` cells along each side of every cell."""
+        return Size(self.height * factor, self.width * factor)
+
     def __str__(self) -> str:
         """Width first, the way people write image sizes: `854x480`."""
         return f"{self.width}x{self.height}"

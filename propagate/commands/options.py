@@ -78,6 +78,7 @@ _PROPAGATION_FIELDS = {
     "repeat_first": "repeat_first",
     "temperature": "temperature",
     "cut_below": "cut_below",
+    "patch": "patch",
 }
 _KEYPOINT_FIELDS = {
     "keypoint_sigma": "sigma",
@@ -164,6 +165,9 @@ _PROPAGATION_OPTIONS = (
     click.option("--temperature", type=float, help="Votes weigh exp(cosine / temperature)."),
     click.option(
         "--cut-below", type=float, help="Continuity of a scene cut, 0-1; 0: look for none."
+    ),
+    click.option(
+        "--patch", type=int, help="Soft labels along each side of a cell; they move as one."
     ),
     click.option(
         "--mask-encoding", type=click.Choice(get_args(MaskEncoding)), help="Mask to grid."

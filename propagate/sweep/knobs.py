@@ -27,6 +27,7 @@ _UNITS = {
     "n_last_frames": "frames",
     "radius": "cells",
     "topk": "neighbours",
+    "patch": "labels",
 }
 
 

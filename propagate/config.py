@@ -9,7 +9,7 @@ from propagate.errors import InputError
 
 WindowShape = Literal["square", "circle", "open-circle"]
 MaskEncoding = Literal["area", "nearest"]
-MaskDecoding = Literal["bilinear", "dift"]
+MaskDecoding = Literal["bilinear", "guided", "dift"]
 KeypointEncoding = Literal["gaussian", "crw"]
 KeypointDecoding = Literal["soft-argmax", "weighted", "crw"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]

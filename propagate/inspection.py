@@ -27,6 +27,8 @@ from propagate.video import open_clip
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jaxtyping import UInt8
+
     from propagate.video.base import FrameReader
 
 T = TypeVar("T")
@@ -193,14 +195,15 @@ def estimate_run(request: RunRequest, references: References[Any]) -> Estimate:
     kept = extractor.extract(frames[:1])[0].normalised(dtype)
     codec: Codec[Any] = codec_for(references, request.video)
     labels = next(iter(references)).labels
-    field = codec.encode(labels, kept.grid, image_size=kept.image_size)
+    grid = kept.grid.finer(request.video.propagation.patch)
+    field = codec.encode(labels, grid, image_size=kept.image_size)
     propagator = _with_full_context(request, kept, field, dtype, references=len(references))
     passes = 1 if references.indices == (frames[0].index,) else 2
     extracts, votes = [], []
     for frame in frames:
         maps, seconds = _timed(partial(extractor.extract, [frame]))
         extracts.append(seconds)
-        votes.append(_timed(partial(_label, propagator, maps[0], codec, dtype))[1])
+        votes.append(_timed(partial(_label, propagator, maps[0], codec, dtype, frame.rgb))[1])
     on_gpu = kept.data.is_cuda
     return Estimate(
         model=extractor.identity,
@@ -230,10 +233,16 @@ def _with_full_context(
 
 
 def _label(
-    propagator: Propagator, features: FeatureMap, codec: Codec[Any], dtype: torch.dtype
+    propagator: Propagator,
+    features: FeatureMap,
+    codec: Codec[Any],
+    dtype: torch.dtype,
+    rgb: UInt8[np.ndarray, "h w 3"],
 ) -> object:
     field = propagator.step(features.normalised(dtype))
-    return codec.decode(field, image_size=features.image_size, input_size=features.input_size)
+    return codec.decode(
+        field, image_size=features.image_size, input_size=features.input_size, rgb=rgb
+    )
 
 
 def _timed(run: Callable[[], T]) -> tuple[T, float]:

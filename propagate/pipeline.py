@@ -256,7 +256,9 @@ class VideoPropagator(Generic[L]):
         self._done = frame.index
         reference = self._references.get(frame.index)
         seen = field if reference is None else self._codec.without(field, reference.stated)
-        labels = self._codec.decode(seen, image_size=frame.size, input_size=input_size)
+        labels = self._codec.decode(
+            seen, image_size=frame.size, input_size=input_size, rgb=frame.rgb
+        )
         if reference is not None:
             labels = self._codec.restore(labels, reference.labels, reference.stated)
         known: dict[int, ObjectConfidence] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 import torch
@@ -15,6 +15,11 @@ from propagate.labels.keypoints_crw import decode_crw, encode_crw
 from propagate.labels.masks import decode_masks, encode_masks
 from propagate.labels.references import References
 from propagate.types import Keypoints, L, LabelField, Masks, PointName, Size
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+    RGB = UInt8[np.ndarray, "h w 3"]
 
 # A sum of scores below this says nothing.
 _NOTHING = 1e-6
@@ -27,8 +32,10 @@ class Codec(Protocol[L]):
         """Soft labels on a grid of cells for the labels of an image; the same ids every time."""
         ...
 
-    def decode(self, field: LabelField, *, image_size: Size, input_size: Size) -> L:
-        """Labels of an image, which the network saw at `input_size`."""
+    def decode(
+        self, field: LabelField, *, image_size: Size, input_size: Size, rgb: RGB | None = None
+    ) -> L:
+        """Labels of an image, which the network saw at `input_size`; `rgb` is the image."""
         ...
 
     def amend(self, field: LabelField, given: LabelField, stated: Collection[int]) -> LabelField:
@@ -63,9 +70,11 @@ class MaskCodec:
         del image_size
         return encode_masks(labels, grid, method=self.encoding, ids=(0, *self.ids))
 
-    def decode(self, field: LabelField, *, image_size: Size, input_size: Size) -> Masks:
+    def decode(
+        self, field: LabelField, *, image_size: Size, input_size: Size, rgb: RGB | None = None
+    ) -> Masks:
         """The best id of every pixel."""
-        return decode_masks(field, image_size, input_size=input_size, method=self.decoding)
+        return decode_masks(field, image_size, input_size=input_size, method=self.decoding, rgb=rgb)
 
     def amend(self, field: LabelField, given: LabelField, stated: Collection[int]) -> LabelField:
         """Stated channels as given; what is left of each cell goes to the others as they stood."""
@@ -106,9 +115,11 @@ class KeypointCodec:
         encode = encode_crw if self.settings.encoding == "crw" else encode_keypoints
         return encode(labels, grid, image_size=image_size, sigma=self.settings.sigma)
 
-    def decode(self, field: LabelField, *, image_size: Size, input_size: Size) -> Keypoints:
+    def decode(
+        self, field: LabelField, *, image_size: Size, input_size: Size, rgb: RGB | None = None
+    ) -> Keypoints:
         """The best place of every point."""
-        del input_size
+        del input_size, rgb
         if self.settings.decoding == "crw":
             return decode_crw(field, image_size, names=self.names, cells=self.settings.cells)
         return decode_keypoints(field, image_size, names=self.names, settings=self.settings)

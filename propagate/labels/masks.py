@@ -11,10 +11,11 @@ import torch.nn.functional as F  # noqa: N812, the field's usual name
 
 from propagate.config import MaskDecoding, MaskEncoding
 from propagate.geometry import resize_area, resize_ids
+from propagate.labels.guided import Guide, GuideSettings
 from propagate.types import LabelField, Masks, Size
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float32, Integer
+    from jaxtyping import Bool, Float, Float32, Integer, UInt8
     from torch import Tensor
 
 
@@ -46,7 +47,12 @@ def encode_masks(
 
 
 def decode_masks(
-    field: LabelField, image_size: Size, *, input_size: Size, method: MaskDecoding = "bilinear"
+    field: LabelField,
+    image_size: Size,
+    *,
+    input_size: Size,
+    method: MaskDecoding = "bilinear",
+    rgb: UInt8[np.ndarray, "h w 3"] | None = None,
 ) -> Masks:
     """The id with the highest score at every pixel of the image.
 
@@ -54,9 +60,11 @@ def decode_masks(
         field: soft labels.
         image_size: size of the result.
         input_size: network input size, which the "dift" method decodes at.
-        method: "bilinear" interpolates the scores to the image. "dift" is the published protocol:
-            interpolation to the network's input size, each channel stretched to [0, 1]
+        method: "bilinear" interpolates the scores to the image. "guided" then filters them so that
+            they change where the image's colours do (see `guided`). "dift" is the published
+            protocol: interpolation to the network's input size, each channel stretched to [0, 1]
             (`norm_mask`), and a nearest resize of the ids to the image.
+        rgb: the image; without it "guided" is "bilinear".
 
     Returns:
         Ids as uint8, or uint16 or int32 where an id needs it. Equal scores give the earlier id.
@@ -65,6 +73,8 @@ def decode_masks(
         scores = F.interpolate(field.scores[None].float(), size=tuple(input_size), mode="bilinear")
         channels = stretch_channels(scores[0]).argmax(0).cpu().numpy()
         return Masks(resize_ids(_id_table(field.ids)[channels], image_size))
+    if method == "guided" and rgb is not None:
+        return Masks(_argmax_guided(field, rgb))
     return Masks(_argmax_bilinear(field, image_size))
 
 
@@ -103,6 +113,48 @@ def _argmax_bilinear(field: LabelField, size: Size) -> Integer[np.ndarray, "h w"
         np.copyto(best[part], values, where=wins)
         result[part][wins] = label
     return result
+
+
+def _argmax_guided(
+    field: LabelField, rgb: UInt8[np.ndarray, "h w 3"]
+) -> Integer[np.ndarray, "h w"]:
+    """Argmax of the filtered channels; what no object comes near is background, the first one."""
+    size = Size(*rgb.shape[:2])
+    scores = field.scores.float().cpu().numpy()
+    ids = _id_table(field.ids)
+    result = np.full(size, ids[0])
+    objects = [
+        (i, channel) for i, channel in zip(ids[1:], scores[1:], strict=True) if channel.any()
+    ]
+    if not objects:
+        return result
+    settings = GuideSettings.of(size)
+    occupied = np.any([channel != 0 for _, channel in objects], axis=0)
+    part = _part_around(occupied, size, settings)
+    guide = Guide(rgb[part], settings)
+    best = guide.refine(_interpolate(scores[0], size, part))
+    for label, channel in objects:
+        values = guide.refine(_interpolate(channel, size, part))
+        wins = values > best
+        np.copyto(best, values, where=wins)
+        result[part][wins] = label
+    return result
+
+
+def _part_around(
+    occupied: Bool[np.ndarray, "gh gw"], size: Size, settings: GuideSettings
+) -> tuple[slice, slice]:
+    """The pixels that occupied cells can influence through the filter.
+
+    It begins at a whole step of the filter, whose statistics are then as of the whole image.
+    """
+    around = []
+    for cells, count, length in zip(np.nonzero(occupied), occupied.shape, size, strict=True):
+        pixels = _pixels_around(cells, count, length)
+        start = max(pixels.start - settings.reach, 0) // settings.step * settings.step
+        stop = -(-(pixels.stop + settings.reach) // settings.step) * settings.step
+        around.append(slice(start, min(stop, length)))
+    return around[0], around[1]
 
 
 def _pixels_around(cells: np.ndarray, count: int, length: int) -> slice:

@@ -91,6 +91,33 @@ def test_fusion_takes_the_finest_grid() -> None:
     assert fused.shape == (7, 6, 8)
 
 
+def test_fusion_on_a_coarser_grid_takes_the_mean_over_each_cell() -> None:
+    fine, coarse = torch.randn(4, 6, 8), torch.randn(3, 3, 4)
+    fused = fuse([(fine, 1.0), (coarse, 3.0)], (3, 4))
+    unit = [torch.nn.functional.normalize(part, dim=0) for part in (fine, coarse)]
+    means = unit[0].unfold(1, 2, 2).unfold(2, 2, 2).mean((3, 4))
+    wanted = torch.cat([means * 0.25**0.5, unit[1] * 0.75**0.5])
+    torch.testing.assert_close(fused, torch.nn.functional.normalize(wanted, dim=0))
+
+
+def test_a_layer_of_stride_4_goes_to_the_grid_of_stride_8() -> None:
+    options = {
+        layer: ModelOptions(short_side=96, layer=layer) for layer in ("2", "1+2", "2:.5+4+10")
+    }
+    grids = {
+        layer: create_extractor("efficientnet-lite0", how).extract([frame(0)])[0].grid
+        for layer, how in options.items()
+    }
+    assert grids == {"2": Size(24, 32), "1+2": Size(24, 32), "2:.5+4+10": Size(12, 16)}
+
+
+def test_layers_with_weights_are_read_from_text() -> None:
+    known = create_extractor("efficientnet-lite0", ModelOptions(layer="2:0.5+4+10:2")).identity
+    assert "/blocks2x0.5+4x1+10x2/" in known
+    with pytest.raises(InputError, match="each with its weight as 2:0.5"):
+        create_extractor("efficientnet-lite0", ModelOptions(layer="4:"))
+
+
 @pytest.mark.parametrize(
     ("layers", "message"),
     [

@@ -127,7 +127,8 @@ def test_whitening_of_cells_that_are_all_alike_is_finite():
 
 def test_whitening_tells_maps_apart_on_disk():
     identities = {
-        PCAExtractor(Given(random_map(0)), 4, whitening=power).identity for power in (0.0, 0.25, 0.5)
+        PCAExtractor(Given(random_map(0)), 4, whitening=power).identity
+        for power in (0.0, 0.25, 0.5)
     }
     assert len(identities) == 3
 

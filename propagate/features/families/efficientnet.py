@@ -28,12 +28,16 @@ def _load(card: ModelCard, files: ResolvedModel, options: ModelOptions) -> Effic
 
 
 def _layers(text: str) -> tuple[tuple[int, float], ...]:
+    """Blocks and weights from "4+10", or "2:0.5+4+10" where a weight is not 1."""
     try:
-        return tuple((int(block), 1.0) for block in text.split("+"))
+        parts = [part.partition(":") for part in text.split("+")]
+        return tuple(
+            (int(block), float(weight) if colon else 1.0) for block, colon, weight in parts
+        )
     except ValueError:
         raise InputError(
             f"layer is {text!r}; for {EMBEDDED_MODEL} it must be a block from 0 to 15, or several "
-            "as 4+10."
+            "as 4+10, each with its weight as 2:0.5+4+10 if it is not 1."
         ) from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 import torch
@@ -17,6 +17,12 @@ from propagate.types import FeatureMap, Frame
 from propagate.video.base import FrameReader
 
 T = TypeVar("T")
+
+# Pictures that are searched for some to fit on, and the deviation of grey values, of 0 to 255, that
+# a picture of something has at every so many pixels.
+_LOOKED_AT = 250
+_LEAST_CONTRAST = 4.0
+_EVERY = 4
 
 
 class ClipFeatures:
@@ -108,3 +114,30 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def frames_to_fit(reader: FrameReader, count: int) -> list[Frame]:
+    """The first pictures of a clip that show something, for what is fitted on them.
+
+    A clip may begin in black, and components of nothing would tell no part of it from another.
+
+    Args:
+        reader: the clip.
+        count: how many pictures; fewer where the clip has fewer.
+
+    Returns:
+        In order; the very first ones where none of the first `_LOOKED_AT` shows anything.
+    """
+    frames = iter(reader)
+    try:
+        first = list(islice(frames, count))
+        ahead = islice(chain(first, frames), _LOOKED_AT)
+        return list(islice(filter(_shows_something, ahead), count)) or first
+    finally:
+        close = getattr(frames, "close", None)
+        if close is not None:
+            close()
+
+
+def _shows_something(frame: Frame) -> bool:
+    return float(frame.rgb[::_EVERY, ::_EVERY].std()) >= _LEAST_CONTRAST

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import torch
 
-from propagate.clip_features import batched
+from propagate.clip_features import batched, frames_to_fit
 from propagate.config import EMBEDDED_MODEL, ModelOptions, Task
 from propagate.errors import InputError, OutputError
 from propagate.features.base import FeatureExtractor, FittedExtractor
@@ -27,7 +27,6 @@ from propagate.features.stored import (
 from propagate.output.atomic import atomic_path
 from propagate.output.feature_folder import FeatureFolder
 from propagate.output.record_folder import Mode
-from propagate.pipeline import first_frames
 from propagate.progress import Progress, no_progress
 from propagate.stopwatch import Stopwatch
 from propagate.types import FeatureMap, Frame
@@ -178,7 +177,7 @@ class _Writer:
         """Store the maps of a clip that are not in `folder` yet."""
         present = {name.frame: name for name in list_maps(folder)}
         if isinstance(self._extractor, FittedExtractor):
-            self._extractor.fit(first_frames(reader, self._extractor.fit_frames))
+            self._extractor.fit(frames_to_fit(reader, self._extractor.fit_frames))
         shown = progress(folder.name, reader.estimated_length, reader)
         frames = self._clock.iterate("decode", shown)
         # The batches of a resumed clip are those of an uninterrupted one, as rounding may follow

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar, cast
 
-from propagate.clip_features import ClipFeatures
+from propagate.clip_features import ClipFeatures, frames_to_fit
 from propagate.confidence import ObjectConfidence, measure_masks
 from propagate.config import Direction, VideoSettings
 from propagate.errors import ClipError, InputError
@@ -135,7 +135,7 @@ class VideoPropagator(Generic[L]):
     def __iter__(self) -> Iterator[FrameResult[L]]:
         self._done = self._resume.done
         if isinstance(self._extractor, FittedExtractor):
-            self._extractor.fit(first_frames(self._reader, self._extractor.fit_frames))
+            self._extractor.fit(frames_to_fit(self._reader, self._extractor.fit_frames))
         with ExitStack() as stack:
             workspace = self._workspace
             if self.direction == "forward":

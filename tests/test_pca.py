@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from propagate.clip_features import frames_to_fit
 from propagate.config import ModelOptions, VideoSettings
 from propagate.errors import InputError
 from propagate.features.base import FeatureExtractor, FittedExtractor
@@ -82,12 +85,12 @@ def test_each_clip_has_its_own_components():
     assert torch.equal(both[0].data, alone)
 
 
-@pytest.mark.parametrize("components", [7, 36])
-def test_too_many_components(components):
-    with pytest.raises(
-        InputError, match=f"pca is {components}, and 35 cells of 6 channels have at"
-    ):
-        PCAExtractor(Given(random_map(0)), components).extract([frame()])
+@pytest.mark.parametrize(("shape", "wanted"), [((6, 5, 7), 6), ((9, 2, 3), 6)])
+def test_more_components_than_there_are(shape, wanted):
+    maps = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    (result,) = PCAExtractor(Given(maps), 64).extract([frame()])
+    assert result.data.shape == (wanted, *shape[1:])
+    assert result.data.isfinite().all()
 
 
 def test_it_is_an_extractor_that_is_fitted():
@@ -136,10 +139,45 @@ def test_whitening_tells_maps_apart_on_disk():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"whitening": 0.5}, "whitening is 0.5 without principal components; set pca too"),
-        ({"whitening": 1.5, "pca": 8}, "whitening is 1.5; it must be from 0"),
+        ({"whitening": 1.5}, "whitening is 1.5; it must be from 0"),
+        ({"whitening": -0.1}, "whitening is -0.1; it must be from 0"),
     ],
 )
 def test_whitening_that_makes_no_sense(options, message):
     with pytest.raises(InputError, match=message):
         ModelOptions(**options)
+
+
+class Pictures:
+    """A clip that begins in black."""
+
+    source, estimated_length = "clip", None
+
+    def __init__(self, black: int, length: int) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        self.frames = [
+            replace(frame(i), rgb=np.zeros_like(noise) if i < black else noise)
+            for i in range(length)
+        ]
+        self.decoded = 0
+
+    def __iter__(self):
+        for item in self.frames:
+            self.decoded += 1
+            yield item
+
+
+@pytest.mark.parametrize(
+    ("black", "length", "wanted"),
+    [
+        (0, 9, [0, 1, 2, 3]),
+        (3, 9, [3, 4, 5, 6]),
+        (7, 9, [7, 8]),
+        (9, 9, [0, 1, 2, 3]),
+        (0, 2, [0, 1]),
+    ],
+)
+def test_components_are_fitted_on_pictures_of_something(black, length, wanted):
+    clip = Pictures(black, length)
+    assert [item.index for item in frames_to_fit(clip, 4)] == wanted
+    assert clip.decoded == (4 + black if black + 4 <= length else length)

@@ -444,7 +444,10 @@ def resolve_model(
         if any(name in given for name in rivals):
             nothing: dict[str, Any] = dict.fromkeys(rivals)
             options = replace(options, **nothing)
-    return model, replace(options, **given)
+    options = replace(options, **given)
+    if given.get("whitening") and options.pca is None:
+        raise InputError("--whitening lifts principal components, and there are none; add --pca.")
+    return model, options
 
 
 def parse_size(text: str, option: str) -> tuple[int, int]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from propagate.errors import InputError
 from propagate.features.base import FeatureExtractor
 from propagate.types import FeatureMap, Frame
 
@@ -24,7 +23,7 @@ class PCAExtractor:
 
     Args:
         extractor: what computes full maps.
-        components: how many to keep.
+        components: how many to keep at most.
         whitening: how much the weaker of them are lifted: each is divided by its standard deviation
             to this power. 0 keeps angles as they are, 1 makes all components equally strong.
         fit_frames: how many frames they are fitted on.
@@ -63,19 +62,13 @@ class PCAExtractor:
     def fit(self, frames: Sequence[Frame]) -> None:
         """Fit the components of the clip that `frames` begins, unless that was done.
 
-        Raises:
-            InputError: maps have fewer channels, or all frames fewer cells, than components.
+        Maps with fewer channels, or frames with fewer cells, have fewer components.
         """
         first = frames[: self._fit_frames]
         if not first or first[0].source in self._bases:
             return
         cells = torch.cat([_cells(item) for frame in first for item in self._extract_one(frame)])
-        if min(cells.shape) < self._components:
-            raise InputError(
-                f"pca is {self._components}, and {len(cells)} cells of {cells.shape[1]} channels "
-                f"have at most {min(cells.shape)} components; choose fewer."
-            )
-        mean, basis = principal_components(cells, self._components)
+        mean, basis = principal_components(cells, min(self._components, *cells.shape))
         if self._whitening:
             basis = whitened(basis, cells - mean, self._whitening)
         self._bases[first[0].source] = mean, basis

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -23,12 +23,13 @@ import torch
 
 from propagate.confidence import mask_signals
 from propagate.config import preset
-from propagate.features.base import FeatureExtractor
+from propagate.features.base import FeatureExtractor, FittedExtractor
 from propagate.labels.mask_files import read_mask
 from propagate.labels.masks import decode_masks, encode_masks
 from propagate.metrics.region import jaccard
+from propagate.pipeline import first_frames
 from propagate.propagation import Propagator
-from propagate.types import FeatureMap, LabelField, Masks
+from propagate.types import FeatureMap, Frame, LabelField, Masks
 from propagate.video import open_clip
 
 SETTINGS = preset("default").video
@@ -63,21 +64,31 @@ class Case:
 
 
 class Clip:
-    """The frames of a clip that are used: maps and true masks."""
+    """The frames of a clip that are used, their maps and true masks."""
 
     def __init__(self, data: Path, name: str, extractor: FeatureExtractor) -> None:
         self.name = name
         paths = sorted((data / "Annotations/480p" / name).glob("*.png"))
         self.step = 1 if len(paths) < SHORT else 2
-        frames = islice(open_clip(str(data / "JPEGImages/480p" / name)), 0, None, self.step)
-        self.maps = [extractor.extract([frame])[0].normalised(torch.float32) for frame in frames]
+        reader = open_clip(str(data / "JPEGImages/480p" / name))
+        if isinstance(extractor, FittedExtractor):
+            extractor.fit(first_frames(reader, extractor.fit_frames))
+        self.extractor = extractor
+        self.frames = list(islice(reader, 0, None, self.step))
+        self.maps = [self.features_of(frame) for frame in self.frames]
         self.truth = [
             Masks((read_mask(path).ids > 0).astype(np.uint8)) for path in paths[:: self.step]
         ]
 
+    def features_of(self, frame: Frame) -> FeatureMap:
+        """The map of a frame, of any clip, as if it were in this one."""
+        own = replace(frame, source=self.frames[0].source)
+        return self.extractor.extract([own])[0].normalised(torch.float32)
+
     def labels(self, position: int) -> LabelField:
         """The true soft labels of a frame, with a channel for the object even if it has gone."""
-        field = encode_masks(self.truth[position], self.maps[position].grid)
+        grid = self.maps[position].grid.finer(SETTINGS.propagation.patch)
+        field = encode_masks(self.truth[position], grid)
         if len(field.ids) == 2:
             return field
         return LabelField(torch.cat([field.scores, torch.zeros_like(field.scores)]), (0, 1))
@@ -88,12 +99,13 @@ def case(
     kind: str,
     index: int,
     field: LabelField,
-    features: FeatureMap,
+    frame: Frame,
     truth: Masks | None,
 ) -> Case:
     """The case of a frame's soft labels; no truth: the object isn't there."""
     signals = mask_signals(field)[1]
-    decoded = decode_masks(field, features.image_size, input_size=features.input_size).ids
+    how = SETTINGS.mask_decoding
+    decoded = decode_masks(field, frame.size, input_size=frame.size, method=how, rgb=frame.rgb).ids
     true = np.zeros_like(decoded) if truth is None else truth.ids
     return Case(clip, kind, index, *signals, float(jaccard(decoded, true)))
 
@@ -128,9 +140,9 @@ def cases_of(clip: Clip, others: Sequence[Clip], kinds: Sequence[str]) -> Iterat
             propagator = Propagator(SETTINGS.propagation)
             propagator.step(clip.maps[0], clip.labels(0))
             position = chance.randrange(len(other.maps))
-            features = other.maps[position]
-            field = propagator.step(features)
-            yield case(clip.name, "another clip", position * other.step, field, features, None)
+            frame = other.frames[position]
+            field = propagator.step(clip.features_of(frame))
+            yield case(clip.name, "another clip", position * other.step, field, frame, None)
 
 
 def mixed(forward: LabelField, backward: LabelField, share: float) -> LabelField:
@@ -150,8 +162,8 @@ def _own(
     position: int,
     field: LabelField,
 ) -> Case:
-    features, truth = clip.maps[position], clip.truth[position]
-    return case(clip.name, kind, position * clip.step, field, features, truth)
+    frame, truth = clip.frames[position], clip.truth[position]
+    return case(clip.name, kind, position * clip.step, field, frame, truth)
 
 
 def load(path: Path) -> list[Case]:

@@ -35,9 +35,9 @@ ALIKE = 0.6
 
 
 # Of the logistic function.
-_BIAS = -3.59
-_CERTAINTY = 6.649
-_UNLIKE = 22.48
+_BIAS = -2.672
+_CERTAINTY = 5.54
+_UNLIKE = 49.31
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ class KeypointSettings:
     """How keypoints become soft labels and soft labels keypoints.
 
     Args:
-        sigma: of the Gaussian that a point is on the grid, in cells. CRW takes 0.5; 1 did better
-            on BADJA.
+        sigma: of the Gaussian that a point is on the grid, in cells of the labels. CRW takes 0.5; 1
+            did better on BADJA.
         encoding: "gaussian" is centred on the exact place; "crw" on a whole cell, as CRW draws it.
         decoding: "soft-argmax" is the centre of mass of the scores around the highest one;
             "weighted" that of the `cells` highest scores wherever they are, as CRW does; "crw"
@@ -123,7 +123,7 @@ class VideoSettings:
     Args:
         propagation: context, window and vote.
         mask_encoding: how the reference masks become soft labels on the grid.
-        mask_decoding: how soft labels become masks.
+        mask_decoding: how soft labels become masks; see `decode_masks`.
         keypoints: the same for keypoints.
         precision: what similarities are computed in; "auto" is bf16 where the device has it.
         direction: from annotated frames to later ones, to earlier ones, or both; "auto" is both
@@ -164,8 +164,9 @@ class ModelOptions:
         short_side: length the frame's short side is resized to, in pixels.
         input_size: (height, width) the frame is resized to, whatever its shape.
         resizing: how it is resized: "bilinear" without or "bicubic" with antialiasing.
-        pca: principal components to keep, fitted on the first frames.
-        whitening: how much the weaker of them are lifted, from 0 (not) to 1 (equally strong).
+        pca: principal components to keep at most, fitted on the first frames.
+        whitening: how much the weaker of them are lifted, from 0 (not) to 1 (equally strong);
+            nothing without `pca`.
         seed: of the noise, together with the frame's index.
         device: "auto", "cpu", "cuda" or "mps".
         dtype: precision of the network.
@@ -203,10 +204,6 @@ class ModelOptions:
                 raise InputError(f"{name} is {value}; it must be {least[name]} or more.")
         if self.whitening is not None and not 0 <= self.whitening <= 1:
             raise InputError(f"whitening is {self.whitening}; it must be from 0 (off) to 1.")
-        if self.whitening and self.pca is None:
-            raise InputError(
-                f"whitening is {self.whitening} without principal components; set pca too."
-            )
         if self.prune is not None and not 0 <= self.prune < 1:
             raise InputError(f"prune is {self.prune}; it must be 0 (off) or more, and less than 1.")
         if self.memory is not None and not self.memory > 0:
@@ -277,6 +274,8 @@ EMBEDDED_MODEL = "efficientnet-lite0"
 # The embedded model's continuity from one frame to the next is .69 and more on DAVIS-2016 train,
 # .54 with every second frame left out; of frames of different clips it is .41 at most in 99 %.
 _CUT_BELOW = 0.45
+# The same of its whitened components: .74, .61 and .49.
+_CUT_BELOW_WHITENED = 0.55
 
 _DINO = VideoSettings(
     propagation=PropagationSettings(
@@ -299,12 +298,27 @@ def _dift(topk: int, temperature: float) -> VideoSettings:
     )
 
 
-PRESETS = {
-    "default": Preset(
-        summary="the embedded model with settings chosen on DAVIS-2016 train clips",
+def _embedded(summary: str, *, short_side: int = 480, radius: int = 12) -> Preset:
+    """The embedded model for masks."""
+    return Preset(
+        summary=summary,
         model=EMBEDDED_MODEL,
-        video=VideoSettings(propagation=PropagationSettings(cut_below=_CUT_BELOW)),
+        options=ModelOptions(
+            layer="2:0.5+4+10+14:0.5", pca=64, whitening=0.3, short_side=short_side
+        ),
+        video=VideoSettings(
+            propagation=PropagationSettings(radius=radius, patch=2, cut_below=_CUT_BELOW_WHITENED),
+            mask_decoding="guided",
+        ),
+    )
+
+
+PRESETS = {
+    "default": _embedded("the same as fast"),
+    "best": _embedded(
+        "fast on larger frames, in more than twice the time", short_side=640, radius=16
     ),
+    "fast": _embedded("the embedded model with settings chosen on DAVIS-2016 train clips"),
     "keypoints": Preset(
         summary="the embedded model with settings chosen on BADJA clips and two flies",
         model=EMBEDDED_MODEL,

@@ -135,14 +135,16 @@ def test_real_clip_and_a_cut_out_of_it(shared_dir: Path) -> None:
     def frame(clip: str, index: int) -> FeatureMap:
         path = davis / "JPEGImages/480p" / clip
         (read,) = open_clip(str(path), frames=f"{index}:{index + 1}")
-        return extractor.extract([read])[0]
+        # As frames of one clip, which a cut doesn't end.
+        return extractor.extract([replace(read, source="clip")])[0]
 
     mask = np.array(Image.open(davis / "Annotations/480p/bear/00000.png")) > 0
     start = frame("bear", 0)
-    given_labels = encode_masks(Masks(mask.astype(np.uint8)), start.grid)
+    settings = preset("default").video.propagation
+    given_labels = encode_masks(Masks(mask.astype(np.uint8)), start.grid.finer(settings.patch))
     found = {}
     for clip, index in (("bear", 10), ("swing", 10)):
-        propagator = Propagator(preset("default").video.propagation)
+        propagator = Propagator(settings)
         propagator.step(start, given_labels)
         field = propagator.step(frame(clip, index))
         found[clip] = measure_masks(field, references=[given_labels])[1]

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propagate.config import PRESETS, ModelOptions, PropagationSettings, preset
+from propagate.config import PRESETS, PropagationSettings, preset
 from propagate.cuts import continuity
 from propagate.errors import InputError
 from propagate.features.registry import create_extractor
@@ -20,7 +20,7 @@ from propagate.types import FeatureMap, LabelField, Size
 from propagate.video import open_clip
 
 GRID = (24, 36)
-CUT_BELOW = preset("default").video.propagation.cut_below
+CUT_BELOW = preset("keypoints").video.propagation.cut_below
 WATCHFUL = PropagationSettings(n_last_frames=3, radius=4, cut_below=CUT_BELOW)
 
 
@@ -129,7 +129,7 @@ def test_a_cut_without_recent_frames_is_none() -> None:
 
 def test_published_presets_have_no_cuts() -> None:
     watchful = {name for name, item in PRESETS.items() if item.video.propagation.cut_below}
-    assert watchful == {"default", "keypoints"}
+    assert watchful == {"default", "best", "fast", "keypoints"}
 
 
 def test_cut_below_is_checked() -> None:
@@ -137,14 +137,18 @@ def test_cut_below_is_checked() -> None:
         PropagationSettings(cut_below=2)
 
 
-def test_real_clips(shared_dir: Path) -> None:
+@pytest.mark.parametrize("name", ["default", "keypoints"])
+def test_real_clips(name: str, shared_dir: Path) -> None:
     folder = shared_dir / "data/DAVIS/JPEGImages/480p"
-    extractor = create_extractor("efficientnet-lite0", ModelOptions(short_side=240))
-    maps = {
-        name: extractor.extract(list(open_clip(str(folder / name), frames="40:43")))
-        for name in ("motocross-bumps", "elephant")
-    }
-    for frames in maps.values():
-        for one, other in pairwise(frames):
-            assert continuity(one, other) > CUT_BELOW
-    assert continuity(maps["motocross-bumps"][0], maps["elephant"][0]) < CUT_BELOW
+    settings = preset(name)
+    extractor = create_extractor(settings.model, replace(settings.options, short_side=240))
+    cut_below = settings.video.propagation.cut_below
+    clips = [
+        list(open_clip(str(folder / clip), frames="40:43"))
+        for clip in ("motocross-bumps", "elephant")
+    ]
+    for frames in clips:
+        for one, other in pairwise(extractor.extract(frames)):
+            assert continuity(one, other) > cut_below
+    joined = [replace(frames[0], source="clip") for frames in clips]
+    assert continuity(*extractor.extract(joined)) < cut_below

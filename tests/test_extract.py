@@ -286,7 +286,8 @@ def test_resume_refuses_other_settings(
     job(clip, tmp_path / "out")
     if "nope" in changed:
         changed = ("--model", str(clip))
-    error = refused(capsys, "extract", clip, "-o", tmp_path / "out", "--resume", *changed)
+    same = ("extract", clip, "-o", tmp_path / "out", "--preset", "keypoints", "--resume")
+    error = refused(capsys, *same, *changed)
     assert f"can't be resumed with other settings ({message}" in error
     assert "start over with --overwrite" in error
 

@@ -24,6 +24,7 @@ from propagate.errors import InputError, OutputError
 from propagate.features.base import FeatureExtractor
 from propagate.features.cache import FeatureCache
 from propagate.features.efficientnet import EfficientNetExtractor
+from propagate.features.pca import PCAExtractor
 from propagate.sweep import engine, shared
 from propagate.sweep.folder import SweepFolder
 from propagate.sweep.knobs import KNOBS, Knob, combinations
@@ -37,10 +38,12 @@ davis = test_eval.davis
 
 FRAMES = 12  # of both sequences
 METRICS = ("J&F", "J", "F")
+# Without principal components, so that layers share a pass.
+LAYERS_ALONE = ("--preset", "dino", "--short-side", 96)
 
 
 def sweep(root: Path, output: Path, *arguments: object) -> tuple[object, ...]:
-    fixed = ("sweep", "davis", "--root", root, "--split", "train", "--short-side", 96)
+    fixed = ("sweep", "davis", "--root", root, "--split", "train", *LAYERS_ALONE)
     return (*fixed, "-o", output, *arguments)
 
 
@@ -54,8 +57,7 @@ def evaluated(
         root,
         "--split",
         "train",
-        "--short-side",
-        96,
+        *LAYERS_ALONE,
         "--json",
     )
     code, out, err = call(capsys, *fixed, *arguments)
@@ -480,7 +482,7 @@ def test_values_can_be_added(capsys: pytest.CaptureFixture[str], davis: Path, co
             ("--sequence", "disc", "--over", "topk=1,5", "--year", "2016"),
             "(data.name was 'DAVIS-2017 train' and is now 'DAVIS-2016 train')",
         ),
-        (("--sequence", "disc", "--over", "topk=1", "--preset", "dino"), "; and 3 more)"),
+        (("--sequence", "disc", "--over", "topk=1", "--preset", "keypoints"), "; and 5 more)"),
     ],
 )
 def test_resume_refuses_another_sweep(
@@ -619,13 +621,24 @@ def test_a_failed_combination_does_not_stop_the_others(
 
 
 def test_a_combination_may_fail_while_it_is_scored(
-    capsys: pytest.CaptureFixture[str], davis: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    davis: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    fit = PCAExtractor.fit
+
+    def refused(self: PCAExtractor, frames: Sequence[Frame]) -> None:
+        if "pca=9999" in self.identity:
+            raise InputError("pca is 9999, and that is too many.")
+        fit(self, frames)
+
+    monkeypatch.setattr(PCAExtractor, "fit", refused)
     folder = tmp_path / "out"
     code, _, err = call(capsys, *sweep(davis, folder, "--over", "pca=9999,8"))
     assert code == 3
     assert err.count("\n") == 1
-    assert err.startswith("Note: pca=9999 on disc failed: pca is 9999, and ")
+    assert err.startswith("Note: pca=9999 on disc failed: pca is 9999, and that")
     assert [bool(row["error"]) for row in table(folder)] == [True, False]
 
 

@@ -38,7 +38,7 @@ RGB = np.zeros((4, 6, 3), np.uint8)
         (lambda: VideoSettings(precision="fp8"), "precision is 'fp8'; it must be one of auto"),
         (
             lambda: preset("sota"),
-            "no preset 'sota'; choose from default, keypoints, crw, dift-adm",
+            "no preset 'sota'; choose from default, best, fast, keypoints, crw",
         ),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from propagate import affinity
 from propagate.config import ModelOptions, PropagationSettings, VideoSettings
 from propagate.errors import InputError
 from propagate.features.registry import create_extractor
@@ -74,6 +75,33 @@ def test_a_restored_propagator_goes_on_identically() -> None:
     for i in range(5, 9):
         assert torch.equal(whole.step(features(i)).scores, continued.step(features(i)).scores)
     assert [e.index for e in whole.context] == [e.index for e in continued.context]
+
+
+def test_leaving_products_out_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(2)
+    scene, directions = torch.randn(12, 30, 5, generator=generator), torch.randn(5, 32)
+    clip = [
+        FeatureMap(
+            (scene.roll(i, 1) @ directions + 0.1 * torch.randn(12, 30, 32, generator=generator))
+            .permute(2, 0, 1)
+            .contiguous(),
+            Size(96, 240),
+            Size(96, 240),
+        )
+        for i in range(6)
+    ]
+    first = LabelField(torch.rand(3, 12, 30, generator=generator).softmax(0), (0, 1, 2))
+
+    def found() -> tuple[Propagator, list[torch.Tensor]]:
+        propagator = Propagator(PropagationSettings(n_last_frames=3, radius=4))
+        propagator.step(clip[0], first)
+        return propagator, [propagator.step(frame).scores for frame in clip[1:]]
+
+    propagator, sketched = found()
+    if affinity.available(clip[0].data.permute(1, 2, 0)):
+        assert all(entry.sketch is not None for entry in propagator.context)
+    monkeypatch.setattr("propagate.propagation.basis_of", lambda _: None)
+    assert all(torch.equal(a, b) for a, b in zip(sketched, found()[1], strict=True))
 
 
 def test_first_frame_without_labels() -> None:

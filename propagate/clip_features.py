@@ -12,6 +12,7 @@ from propagate.features.base import FeatureExtractor
 from propagate.features.cache import FeatureCache
 from propagate.output.map_store import MapStore
 from propagate.output.workspace import Workspace
+from propagate.stages import ahead
 from propagate.stopwatch import Stopwatch
 from propagate.types import FeatureMap, Frame
 from propagate.video.base import FrameReader
@@ -30,6 +31,8 @@ class ClipFeatures:
         extractor: where features come from.
         dtype: what maps are kept as.
         capacity: how many maps stay in memory beside a batch.
+        extract_ahead: whether a thread extracts a batch while the one before is used. It pays on a
+            device of its own; a processor's cores are busy either way.
         clock: collects the seconds spent in "decode" and "extract".
     """
 
@@ -40,10 +43,12 @@ class ClipFeatures:
         *,
         dtype: torch.dtype,
         capacity: int,
+        extract_ahead: bool,
         clock: Stopwatch,
     ) -> None:
         self._reader = reader
         self._cache = FeatureCache(extractor, capacity=capacity + extractor.batch_size, dtype=dtype)
+        self._extract_ahead = extract_ahead
         self._clock = clock
 
     def open_store(self, workspace: Workspace, device: torch.device) -> MapStore:
@@ -61,8 +66,8 @@ class ClipFeatures:
             maps: where maps are taken from, if they are there, and put.
             keep: bytes that it may hold when more is put there.
         """
-        for batch in self._batches():
-            found = self._found(batch, used, maps, keep)
+        batches = ((batch, self._found(batch, used, maps, keep)) for batch in self._batches())
+        for batch, found in ahead(batches, 1, "extract") if self._extract_ahead else batches:
             for frame in batch:
                 yield frame, found
 
@@ -96,7 +101,8 @@ class ClipFeatures:
         return found
 
     def _batches(self) -> Iterator[list[Frame]]:
-        return batched(self._clock.iterate("decode", self._reader), self._cache.batch_size)
+        size = self._cache.batch_size
+        return batched(ahead(self._clock.iterate("decode", self._reader), size, "decode"), size)
 
     def _extract(self, batch: Sequence[Frame]) -> Iterator[tuple[Frame, FeatureMap]]:
         with self._clock.measure("extract"):

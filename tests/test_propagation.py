@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from propagate import affinity
+from propagate import affinity, pipeline
+from propagate.clip_features import ClipFeatures
 from propagate.config import ModelOptions, PropagationSettings, VideoSettings
 from propagate.errors import InputError
 from propagate.features.registry import create_extractor
@@ -144,6 +146,30 @@ def test_a_video_propagator_can_be_iterated_again() -> None:
     np.testing.assert_array_equal(first[0], ids)
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_features_extracted_ahead_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.zeros((64, 96), np.uint8)
+    ids[16:40, 24:64] = 1
+    clip = Watched(11)
+
+    def found() -> list[torch.Tensor]:
+        propagator = VideoPropagator(
+            clip, Masks(ids), extractor=Batched(), settings=VideoSettings(precision="fp32")
+        )
+        return [
+            result.field.scores for result in propagator if clip.alive <= 4 * Batched.batch_size
+        ]
+
+    plain = found()
+    monkeypatch.setattr(pipeline, "ClipFeatures", partial(ahead_of_use, pipeline.ClipFeatures))
+    assert len(plain) == 11
+    assert all(torch.equal(one, other) for one, other in zip(plain, found(), strict=True))
+
+
+def ahead_of_use(make: type[ClipFeatures], *args: object, **options: object) -> ClipFeatures:
+    """As on a device of its own."""
+    return make(*args, **options | {"extract_ahead": True})
 
 
 class Watched(Still):

@@ -12,7 +12,7 @@ from propagate.features.base import FeatureExtractor
 from propagate.features.cache import FeatureCache
 from propagate.output.map_store import MapStore
 from propagate.output.workspace import Workspace
-from propagate.stages import ahead
+from propagate.stages import Behind, ahead
 from propagate.stopwatch import Stopwatch
 from propagate.types import FeatureMap, Frame
 from propagate.video.base import FrameReader
@@ -66,10 +66,16 @@ class ClipFeatures:
             maps: where maps are taken from, if they are there, and put.
             keep: bytes that it may hold when more is put there.
         """
-        batches = ((batch, self._found(batch, used, maps, keep)) for batch in self._batches())
-        for batch, found in ahead(batches, 1, "extract") if self._extract_ahead else batches:
-            for frame in batch:
-                yield frame, found
+
+        def save(item: tuple[Frame, FeatureMap]) -> None:
+            if maps is not None and maps.nbytes < keep:
+                maps.save(*item)
+
+        with Behind(save, self._cache.batch_size, "save") as saving:
+            batches = ((batch, self._found(batch, used, maps, saving)) for batch in self._batches())
+            for batch, found in ahead(batches, 1, "extract") if self._extract_ahead else batches:
+                for frame in batch:
+                    yield frame, found
 
     def store(self, needed: Callable[[int], bool], maps: MapStore) -> Iterator[Frame]:
         """All frames, those that are needed with their maps in the store by then."""
@@ -85,7 +91,7 @@ class ClipFeatures:
         batch: Sequence[Frame],
         used: Callable[[int], bool],
         maps: MapStore | None,
-        keep: int,
+        saving: Behind[tuple[Frame, FeatureMap]],
     ) -> dict[int, FeatureMap]:
         needed = [frame.index for frame in batch if used(frame.index)]
         if not needed:
@@ -96,8 +102,7 @@ class ClipFeatures:
         for frame, features in self._extract(batch):
             if frame.index in needed:
                 found[frame.index] = features
-            if maps is not None and maps.nbytes < keep:
-                maps.save(frame, features)
+            saving.put((frame, features))
         return found
 
     def _batches(self) -> Iterator[list[Frame]]:

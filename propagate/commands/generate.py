@@ -97,4 +97,4 @@ def generate(
         return
     for path, prompt in report.images:
         click.echo(f"{path}  {prompt}")
-    click.echo(f"Features of {len(report.images)} images: --model {report.path / 'features'}")
+    click.echo(f"Their features: --model {report.path / 'features'}")

@@ -22,6 +22,7 @@ _COMMANDS = {
     "match": ("propagate.commands.match", "match"),
     "batch": ("propagate.commands.batch", "batch"),
     "extract": ("propagate.commands.extract", "extract"),
+    "generate": ("propagate.commands.generate", "generate"),
     "review": ("propagate.commands.review", "review"),
     "render": ("propagate.commands.render", "render"),
     "convert": ("propagate.commands.convert", "convert"),

@@ -218,3 +218,19 @@ def test_old_gpus_long_lists_and_switched_off(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.undo()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert not nearest_triton._works.__wrapped__(OnGpu.device, torch.float32)
+
+
+@runs_triton
+def test_a_kernel_that_is_wrong_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    works = nearest_triton._works.__wrapped__
+    assert works(DEVICE, torch.float32)
+    right = nearest_triton._unpacked
+    monkeypatch.setattr(
+        nearest_triton, "_unpacked", lambda *found: (right(*found)[0] + 1, right(*found)[1])
+    )
+    with caplog.at_level(logging.INFO):
+        assert not works(DEVICE, torch.float32)
+    assert "wrong on this GPU (17.0), so it runs in torch" in caplog.text

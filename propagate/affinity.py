@@ -20,6 +20,7 @@ from propagate.config import PropagationSettings
 from propagate.errors import InputError
 from propagate.kernels.nearest import as_rows, available
 from propagate.kernels.search import Search, search_for
+from propagate.kernels.sketch import Basis, Sketch
 from propagate.tiles import Tile, cells_of, outside, tiles_of
 from propagate.types import Size
 
@@ -41,11 +42,13 @@ class ContextFrame:
         keys: unit-norm features [gh, gw, c], in any memory layout; see `laid_out`.
         labels: float32 [gh * gw, k].
         limited: whether a query sees only its window of this frame, or all of it.
+        sketch: of the keys; see `basis_of`.
     """
 
     keys: Float[Tensor, "gh gw c"]
     labels: Float32[Tensor, "cells k"]
     limited: bool = True
+    sketch: Sketch | None = None
 
 
 class Vote(NamedTuple):
@@ -95,6 +98,8 @@ def vote(
     query: Float[Tensor, "gh gw c"],
     context: Sequence[ContextFrame],
     settings: PropagationSettings,
+    *,
+    sketch: Sketch | None = None,
 ) -> Vote:
     """Soft labels of a frame from the labels of its context, and how alike the voters are.
 
@@ -105,6 +110,8 @@ def vote(
             best of them scored again with float32 sums.
         context: at least one frame; all with the same grid and number of labels.
         settings: window, top-k and temperature.
+        sketch: of the query. Where all frames have one too most products are left out, and the
+            result is the same to the last bit.
 
     Raises:
         InputError: without context, or when grids, channels or dtypes differ.
@@ -120,7 +127,8 @@ def vote(
     ties = settings.ties and query.dtype == torch.float32
     search = search_for(query, settings.topk + ties)
     if search is not None:
-        tied = _vote_in_one_pass(search, query, context, settings, (scores, alike), ties=ties)
+        result = scores, alike
+        tied = _vote_in_one_pass(search, query, sketch, context, settings, result, ties=ties)
         tiles = tuple(tile for tile in tiles if bool(tied[tile.queries].any()))
     if tiles:
         _vote_intiles_of(query, context, settings, tiles, scores, alike)
@@ -132,9 +140,15 @@ def laid_out(features: Float[Tensor, "gh gw c"]) -> Float[Tensor, "gh gw c"]:
     return as_rows(features) if available(features) else features.contiguous()
 
 
+def basis_of(features: Float[Tensor, "gh gw c"]) -> Basis | None:
+    """What to sketch the frames of a clip with for `vote`, from one of them; None if nothing."""
+    return Basis.of(features) if available(features) else None
+
+
 def _vote_in_one_pass(
     search: Search,
     query: Float[Tensor, "gh gw c"],
+    sketch: Sketch | None,
     context: Sequence[ContextFrame],
     settings: PropagationSettings,
     result: tuple[Float32[Tensor, "gh gw k"], Float32[Tensor, "gh gw"]],
@@ -147,6 +161,7 @@ def _vote_in_one_pass(
     """
     scores, alike = result
     k = settings.topk
+    sketches = [known for known in (sketch, *(frame.sketch for frame in context)) if known]
     best, cells = search(
         query,
         [frame.keys for frame in context],
@@ -154,6 +169,7 @@ def _vote_in_one_pass(
         radius=settings.radius,
         window=settings.window,
         keep=k + ties,
+        sketches=sketches if len(sketches) == 1 + len(context) else (),
     )
     table = torch.cat([frame.labels for frame in context])
     labels, cosine = _means(best[:, :k], table[cells[:, :k]], settings.temperature)

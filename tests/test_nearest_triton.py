@@ -27,6 +27,7 @@ from propagate.affinity import ContextFrame, vote
 from propagate.config import PropagationSettings, WindowShape
 from propagate.kernels import nearest_triton
 from propagate.kernels.search import search_for
+from propagate.kernels.sketch import Sketch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 runs_triton = pytest.mark.skipif(
@@ -55,6 +56,7 @@ def nearest_of_all(
     radius: int,
     window: WindowShape,
     keep: int,
+    sketches: Sequence[Sketch] = (),
 ) -> tuple[Tensor, Tensor]:
     """The contract of a search, by sorting everything."""
     height, width, _ = query.shape

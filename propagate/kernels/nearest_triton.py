@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from propagate.config import WindowShape
+from propagate.kernels.sketch import Sketch
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int32, Int64
@@ -91,6 +92,7 @@ def nearest(
     radius: int,
     window: WindowShape,
     keep: int,
+    sketches: Sequence[Sketch] = (),
     parts: int | None = None,
 ) -> tuple[Float32[Tensor, "cells keep"], Int32[Tensor, "cells keep"]]:
     """The `keep` largest dot products of each cell with those of the context, falling.
@@ -102,6 +104,7 @@ def nearest(
         radius: of the window in cells; 0 bounds none.
         window: its shape.
         keep: how many, at most 64.
+        sketches: as `nearest.nearest` has them; of no use here.
         parts: programs that share the keys of one rectangle of queries; as many as keep the GPU
             busy if not given.
 
@@ -114,6 +117,7 @@ def nearest(
     """
     from propagate.kernels.triton_source import search
 
+    del sketches
     height, width, channels = query.shape
     blocks = _BLOCKS[query.dtype]
     rectangles = math.ceil(height / blocks.rows) * math.ceil(width / blocks.columns)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from propagate.config import WindowShape
 from propagate.kernels import nearest, nearest_triton
+from propagate.kernels.sketch import Sketch
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int32
@@ -28,6 +29,7 @@ class Search(Protocol):
         radius: int,
         window: WindowShape,
         keep: int,
+        sketches: Sequence[Sketch] = (),
     ) -> tuple[Float32[Tensor, "cells keep"], Int32[Tensor, "cells keep"]]:
         """Search."""
 

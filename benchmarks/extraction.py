@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -82,8 +83,8 @@ def picture(height: int = 480, width: int = 854) -> Frame:
     return Frame("benchmark", 0, rgb, 0.0, "0")
 
 
-def text() -> torch.Tensor:
-    return torch.randn(1, 77, TEXT_WIDTH, generator=torch.Generator().manual_seed(1))
+def text(width: int = TEXT_WIDTH) -> torch.Tensor:
+    return torch.randn(1, 77, width, generator=torch.Generator().manual_seed(1))
 
 
 def alphas() -> torch.Tensor:
@@ -131,13 +132,33 @@ def published(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
     return run
 
 
-def ours(arguments: argparse.Namespace, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
-    network = random_weights(unet, dtype)
-    conditions = {"encoder_hidden_states": text().to(dtype)}
+class Networks(NamedTuple):
+    """What makes the networks of a model, and the width of the text that one of them sees."""
+
+    unet: Callable[[], nn.Module]
+    vae: Callable[[], nn.Module]
+    text_width: int
+
+
+STABLE_DIFFUSION_21 = Networks(unet, vae, TEXT_WIDTH)
+
+
+def extractor_of(
+    networks: Networks,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    ensemble: int,
+    short_side: int,
+    batch: int | None = None,
+) -> DiffusionExtractor:
+    """Our extractor on networks with random weights."""
+    network = random_weights(networks.unet, dtype)
+    conditions = {"encoder_hidden_states": text(networks.text_width).to(dtype)}
     model = DiffusionModel(
         name="random weights",
         identity="random weights",
-        encoder=VaeEncoder(random_weights(vae, dtype)),
+        encoder=VaeEncoder(random_weights(networks.vae, dtype)),
         levels=NoiseLevels.of_diffusion(alphas()),
         denoiser=ConditionalUNet(network, conditions, factor=8),
         up_block=lambda index: up_block("random weights", network, index),
@@ -145,11 +166,22 @@ def ours(arguments: argparse.Namespace, dtype: torch.dtype) -> Callable[[], torc
     settings = DiffusionSettings(
         t=STEP,
         layers=(f"up_blocks.{UP_BLOCK}",),
-        ensemble_size=arguments.ensemble,
-        input_size=InputSize(short_side=arguments.short_side),
-        batch_size=arguments.batch,
+        ensemble_size=ensemble,
+        input_size=InputSize(short_side=short_side),
+        batch_size=batch,
     )
-    extractor = DiffusionExtractor(model, settings, device=torch.device("cpu"), dtype=dtype)
+    return DiffusionExtractor(model, settings, device=device, dtype=dtype)
+
+
+def ours(arguments: argparse.Namespace, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
+    extractor = extractor_of(
+        STABLE_DIFFUSION_21,
+        device=torch.device("cpu"),
+        dtype=dtype,
+        ensemble=arguments.ensemble,
+        short_side=arguments.short_side,
+        batch=arguments.batch,
+    )
     frame = picture()
     return lambda: extractor.extract([frame])[0].data
 

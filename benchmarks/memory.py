@@ -24,10 +24,13 @@ def write_clip(folder: Path, frames: int, size: str) -> tuple[Path, Path]:
     return folder / "clip.mp4", folder / "first.png"
 
 
-def peak_of_run(clip: Path, mask: Path, output: Path, short_side: str) -> tuple[float, float]:
-    """Peak resident memory in MiB and wall-clock seconds of `propagate run`."""
+def peak_of_run(
+    clip: Path, mask: Path, output: Path, short_side: str, *options: str
+) -> tuple[float, float]:
+    """Peak resident memory in MiB and CPU seconds of `propagate run`."""
+    program = [sys.executable, str(ROOT / "cli.py"), "run"]
     paths = [str(clip), str(mask), "-o", str(output)]
-    command = [sys.executable, str(ROOT / "cli.py"), "run", *paths, "--short-side", short_side]
+    command = [*program, *paths, "--short-side", short_side, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,4 +1,4 @@
-"""Speed and memory in one go: the propagation step, how it scales, and whole runs.
+"""Speed and memory in one go: the propagation step, how it scales, whole runs, and a GPU's part.
 
 Run: python -m benchmarks.suite -o bench [--quick]
 Writes results.json, table.md and scaling.png. Ratios are taken within the one run; the reference is
@@ -17,17 +17,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks import gpu
 from benchmarks.affinity import METHODS, Case, measure
 from benchmarks.memory import peak_of_run, write_clip
-from propagate.benchmarks.table import markdown_table
-
-Row = dict[str, Any]
+from benchmarks.tables import Row, table
 
 # One at a time from DIFT's case; the published step takes gigabytes and is timed where it fits.
 SCALING: dict[str, Sequence[int]] = {
@@ -109,24 +107,6 @@ def runs(frames: Sequence[int], size: str) -> list[Row]:
     return rows
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown with every column that any row has."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return markdown_table(names, [[_text(name, row.get(name)) for name in names] for row in rows])
-
-
-def _text(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, float):
-        return str(value)
-    if name.startswith(("share", "equal")):
-        return f"{100 * value:.{2 if name.startswith('equal') else 0}f} %"
-    if name.startswith("max"):
-        return f"{value:.0e}"
-    return f"{value:.0f}" if name == "peak MiB" else f"{value:.3f}"
-
-
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Seconds over each number that was changed."""
     figure = Figure(figsize=(11, 2.8), dpi=120, layout="constrained")
@@ -166,6 +146,7 @@ def main() -> None:
         "step": steps(arguments.repeat, peak),
         "scaling": scaling(arguments.repeat, peak),
         "runs": runs(arguments.frames, arguments.size),
+        "gpu": gpu.measured(arguments.repeat),
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -179,6 +160,7 @@ def main() -> None:
         table(results["scaling"]),
         f"![Seconds](scaling.png)\n\n## Whole runs, {arguments.size}, embedded default",
         table(results["runs"]),
+        f"## On a GPU\n\n{gpu.report(results['gpu'])}",
     ]
     (arguments.output / "table.md").write_text("\n\n".join(parts) + "\n")
     print((arguments.output / "table.md").read_text())

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from propagate.correct import CorrectRequest, correct_run
     from propagate.errors import PropagateError
     from propagate.extract import ExtractRequest, extract_features
+    from propagate.features.hyper.synthetic import TextToImage
     from propagate.features.registry import create_extractor
+    from propagate.generate import GenerateRequest, generate_images
     from propagate.labels.keypoint_checks import load_reference_keypoints
     from propagate.labels.keypoint_files import read_keypoints, write_keypoints
     from propagate.labels.keypoint_formats.base import AnnotatedFrame, KeypointFile
@@ -56,6 +58,9 @@ _HOMES = {
     "FeatureMap": "types",
     "Frame": "types",
     "FrameResult": "pipeline",
+    "GenerateRequest": "generate",
+    "TextToImage": "features.hyper.synthetic",
+    "generate_images": "generate",
     "KeypointFile": "labels.keypoint_formats.base",
     "Keypoints": "types",
     "LabelField": "types",
@@ -111,6 +116,7 @@ __all__ = [
     "FeatureMap",
     "Frame",
     "FrameResult",
+    "GenerateRequest",
     "GeometricSettings",
     "KeypointFile",
     "Keypoints",
@@ -132,6 +138,7 @@ __all__ = [
     "Session",
     "Size",
     "SuggestRequest",
+    "TextToImage",
     "TransferRequest",
     "VideoPropagator",
     "VideoSettings",
@@ -142,6 +149,7 @@ __all__ = [
     "create_prompt_matcher",
     "extract_features",
     "fit_transform",
+    "generate_images",
     "load_reference_keypoints",
     "load_reference_mask",
     "match_images",

@@ -4,8 +4,8 @@ For every cell of the query frame: cosine to all cells of all context frames ins
 around it, the k best of them jointly, and the mean of their labels weighted by
 exp(cosine / temperature). Source: `label_propagation` in DIFT's `eval_davis.py`, which builds the
 dense [cells, frames x cells] matrix. Here cost and memory are linear in the window's area: on a CPU
-in float32 one pass over the keys remembers the best (`kernels/nearest.c`); elsewhere, and where
-there is no compiler, the queries go in square tiles, each against the keys of its own window alone.
+in float32, and on a GPU with Triton, one pass over the keys remembers the best (`kernels/`);
+elsewhere the queries go in square tiles, each against the keys of its own window alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import torch
 
 from propagate.config import PropagationSettings
 from propagate.errors import InputError
-from propagate.kernels.nearest import as_rows, available, nearest
+from propagate.kernels.nearest import as_rows, available
+from propagate.kernels.search import Search, search_for
+from propagate.kernels.sketch import Basis, Sketch
 from propagate.tiles import Tile, cells_of, outside, tiles_of
 from propagate.types import Size
 
@@ -40,11 +42,13 @@ class ContextFrame:
         keys: unit-norm features [gh, gw, c], in any memory layout; see `laid_out`.
         labels: float32 [gh * gw, k].
         limited: whether a query sees only its window of this frame, or all of it.
+        sketch: of the keys; see `basis_of`.
     """
 
     keys: Float[Tensor, "gh gw c"]
     labels: Float32[Tensor, "cells k"]
     limited: bool = True
+    sketch: Sketch | None = None
 
 
 class Vote(NamedTuple):
@@ -94,15 +98,20 @@ def vote(
     query: Float[Tensor, "gh gw c"],
     context: Sequence[ContextFrame],
     settings: PropagationSettings,
+    *,
+    sketch: Sketch | None = None,
 ) -> Vote:
     """Soft labels of a frame from the labels of its context, and how alike the voters are.
 
     Args:
         query: unit-norm features of the frame to label, same dtype and grid as the keys. In
-            float32 the result is exact, ties as set; in bfloat16 or float16 the neighbours are
-            ranked in that precision and the best of them scored again with float32 sums.
+            float32 the result is exact, ties as set; in bfloat16 or float16 products are summed in
+            float32 where Triton is, elsewhere the neighbours are ranked in that precision and the
+            best of them scored again with float32 sums.
         context: at least one frame; all with the same grid and number of labels.
         settings: window, top-k and temperature.
+        sketch: of the query. Where all frames have one too most products are left out, and the
+            result is the same to the last bit.
 
     Raises:
         InputError: without context, or when grids, channels or dtypes differ.
@@ -115,8 +124,11 @@ def vote(
     side = _TILE_SIDE.get(query.device.type, 32)
     bounded = settings.radius > 0 and any(frame.limited for frame in context)
     tiles = tiles_of(grid, settings.radius if bounded else 0, side)
-    if available(query):
-        tied = _vote_in_one_pass(query, context, settings, scores, alike)
+    ties = settings.ties and query.dtype == torch.float32
+    search = search_for(query, settings.topk + ties)
+    if search is not None:
+        result = scores, alike
+        tied = _vote_in_one_pass(search, query, sketch, context, settings, result, ties=ties)
         tiles = tuple(tile for tile in tiles if bool(tied[tile.queries].any()))
     if tiles:
         _vote_intiles_of(query, context, settings, tiles, scores, alike)
@@ -128,30 +140,44 @@ def laid_out(features: Float[Tensor, "gh gw c"]) -> Float[Tensor, "gh gw c"]:
     return as_rows(features) if available(features) else features.contiguous()
 
 
+def basis_of(features: Float[Tensor, "gh gw c"]) -> Basis | None:
+    """What to sketch the frames of a clip with for `vote`, from one of them; None if nothing."""
+    return Basis.of(features) if available(features) else None
+
+
 def _vote_in_one_pass(
-    query: Float32[Tensor, "gh gw c"],
+    search: Search,
+    query: Float[Tensor, "gh gw c"],
+    sketch: Sketch | None,
     context: Sequence[ContextFrame],
     settings: PropagationSettings,
-    scores: Float32[Tensor, "gh gw k"],
-    alike: Float32[Tensor, "gh gw"],
+    result: tuple[Float32[Tensor, "gh gw k"], Float32[Tensor, "gh gw"]],
+    *,
+    ties: bool,
 ) -> Bool[Tensor, "gh gw"]:
-    """Fill in scores and cosines; says for which cells more than k voters tie, who all vote."""
+    """Fill in scores and cosines; says for which cells more than k voters tie if all are to vote.
+
+    The answer is on the CPU, where it is read tile by tile.
+    """
+    scores, alike = result
     k = settings.topk
-    best, cells = nearest(
+    sketches = [known for known in (sketch, *(frame.sketch for frame in context)) if known]
+    best, cells = search(
         query,
         [frame.keys for frame in context],
         [frame.limited for frame in context],
         radius=settings.radius,
         window=settings.window,
-        keep=k + settings.ties,
+        keep=k + ties,
+        sketches=sketches if len(sketches) == 1 + len(context) else (),
     )
     table = torch.cat([frame.labels for frame in context])
     labels, cosine = _means(best[:, :k], table[cells[:, :k]], settings.temperature)
     scores.copy_(labels.view(scores.shape))
     alike.copy_(cosine.view(alike.shape))
-    if not settings.ties:
+    if not ties:
         return torch.zeros(alike.shape, dtype=torch.bool)
-    return ((best[:, -1] == best[:, k - 1]) & best[:, -1].isfinite()).view(alike.shape)
+    return ((best[:, -1] == best[:, k - 1]) & best[:, -1].isfinite()).view(alike.shape).cpu()
 
 
 def _vote_intiles_of(

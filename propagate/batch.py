@@ -161,7 +161,7 @@ def run_batch(
                 name=item.name,
                 status="done" if done.frames else "skipped",
                 frames=done.frames,
-                seconds=round(sum(done.seconds.values()), 3),
+                seconds=round(done.elapsed, 3),
             )
         outcomes.append(outcome)
         report(outcome)

@@ -12,6 +12,7 @@ from propagate.features.base import FeatureExtractor
 from propagate.features.cache import FeatureCache
 from propagate.output.map_store import MapStore
 from propagate.output.workspace import Workspace
+from propagate.stages import Behind, ahead
 from propagate.stopwatch import Stopwatch
 from propagate.types import FeatureMap, Frame
 from propagate.video.base import FrameReader
@@ -36,6 +37,8 @@ class ClipFeatures:
         extractor: where features come from.
         dtype: what maps are kept as.
         capacity: how many maps stay in memory beside a batch.
+        extract_ahead: whether a thread extracts a batch while the one before is used. It pays on a
+            device of its own; a processor's cores are busy either way.
         clock: collects the seconds spent in "decode" and "extract".
     """
 
@@ -46,10 +49,12 @@ class ClipFeatures:
         *,
         dtype: torch.dtype,
         capacity: int,
+        extract_ahead: bool,
         clock: Stopwatch,
     ) -> None:
         self._reader = reader
         self._cache = FeatureCache(extractor, capacity=capacity + extractor.batch_size, dtype=dtype)
+        self._extract_ahead = extract_ahead
         self._clock = clock
 
     def open_store(self, workspace: Workspace, device: torch.device) -> MapStore:
@@ -67,10 +72,16 @@ class ClipFeatures:
             maps: where maps are taken from, if they are there, and put.
             keep: bytes that it may hold when more is put there.
         """
-        for batch in self._batches():
-            found = self._found(batch, used, maps, keep)
-            for frame in batch:
-                yield frame, found
+
+        def save(item: tuple[Frame, FeatureMap]) -> None:
+            if maps is not None and maps.nbytes < keep:
+                maps.save(*item)
+
+        with Behind(save, self._cache.batch_size, "save") as saving:
+            batches = ((batch, self._found(batch, used, maps, saving)) for batch in self._batches())
+            for batch, found in ahead(batches, 1, "extract") if self._extract_ahead else batches:
+                for frame in batch:
+                    yield frame, found
 
     def store(self, needed: Callable[[int], bool], maps: MapStore) -> Iterator[Frame]:
         """All frames, those that are needed with their maps in the store by then."""
@@ -86,7 +97,7 @@ class ClipFeatures:
         batch: Sequence[Frame],
         used: Callable[[int], bool],
         maps: MapStore | None,
-        keep: int,
+        saving: Behind[tuple[Frame, FeatureMap]],
     ) -> dict[int, FeatureMap]:
         needed = [frame.index for frame in batch if used(frame.index)]
         if not needed:
@@ -97,12 +108,12 @@ class ClipFeatures:
         for frame, features in self._extract(batch):
             if frame.index in needed:
                 found[frame.index] = features
-            if maps is not None and maps.nbytes < keep:
-                maps.save(frame, features)
+            saving.put((frame, features))
         return found
 
     def _batches(self) -> Iterator[list[Frame]]:
-        return batched(self._clock.iterate("decode", self._reader), self._cache.batch_size)
+        size = self._cache.batch_size
+        return batched(ahead(self._clock.iterate("decode", self._reader), size, "decode"), size)
 
     def _extract(self, batch: Sequence[Frame]) -> Iterator[tuple[Frame, FeatureMap]]:
         with self._clock.measure("extract"):

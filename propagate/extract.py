@@ -28,6 +28,7 @@ from propagate.output.atomic import atomic_path
 from propagate.output.feature_folder import FeatureFolder
 from propagate.output.record_folder import Mode
 from propagate.progress import Progress, no_progress
+from propagate.stages import ahead
 from propagate.stopwatch import Stopwatch
 from propagate.types import FeatureMap, Frame
 from propagate.video import ReaderName, open_clip
@@ -99,7 +100,8 @@ class ExtractReport:
         computed: maps that this call wrote.
         nbytes: size of the files of those maps.
         notes: what could not be decoded in the clips of this call.
-        seconds: wall-clock seconds by stage.
+        seconds: wall-clock seconds by stage; stages go on side by side.
+        elapsed: seconds in all.
     """
 
     path: Path
@@ -108,6 +110,7 @@ class ExtractReport:
     nbytes: int
     notes: tuple[str, ...]
     seconds: dict[str, float]
+    elapsed: float
 
 
 def extract_features(
@@ -149,8 +152,15 @@ def extract_features(
             say(loss)
     folder.save(extractor.identity)
     notes = tuple(note for reader in readers.values() for note in reader.losses.messages)
-    seconds = clock.seconds
-    return ExtractReport(folder.path, folder.clips, writer.maps, writer.nbytes, notes, seconds)
+    return ExtractReport(
+        folder.path,
+        folder.clips,
+        writer.maps,
+        writer.nbytes,
+        notes,
+        clock.seconds,
+        clock.elapsed,
+    )
 
 
 class _Writer:
@@ -178,11 +188,12 @@ class _Writer:
         present = {name.frame: name for name in list_maps(folder)}
         if isinstance(self._extractor, FittedExtractor):
             self._extractor.fit(frames_to_fit(reader, self._extractor.fit_frames))
-        shown = progress(folder.name, reader.estimated_length, reader)
-        frames = self._clock.iterate("decode", shown)
+        size = self._extractor.batch_size
+        decoded = ahead(self._clock.iterate("decode", reader), size, "decode")
+        frames = progress(folder.name, reader.estimated_length, decoded)
         # The batches of a resumed clip are those of an uninterrupted one, as rounding may follow
         # from who shares a batch.
-        for batch in batched(frames, self._extractor.batch_size):
+        for batch in batched(frames, size):
             names = [MapName.of(frame) for frame in batch]
             _check_unchanged(names, present, batch[0].source)
             if all(name.frame in present for name in names):

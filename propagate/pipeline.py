@@ -117,6 +117,7 @@ class VideoPropagator(Generic[L]):
             extractor,
             dtype=self._dtype,
             capacity=settings.propagation.n_last_frames + 1,
+            extract_ahead=self._device.type != "cpu",
             clock=self._clock,
         )
         self._pass: Pass[L] | None = None

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's usual name
 
-from propagate.affinity import ContextFrame, laid_out, vote
+from propagate.affinity import ContextFrame, basis_of, laid_out, vote
 from propagate.config import PropagationSettings
 from propagate.cuts import continuity
 from propagate.errors import InputError
+from propagate.kernels.sketch import Basis, Sketch
 from propagate.types import FeatureMap, LabelField
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ class ContextEntry:
         features: unit-norm features.
         labels: its labels, given or propagated.
         pinned: whether a user gave the labels, so that the frame never leaves the context.
+        sketch: of the features, where it makes the vote faster.
     """
 
     index: int
     features: FeatureMap
     labels: LabelField
     pinned: bool
+    sketch: Sketch | None = None
 
 
 class ContextWindow:
@@ -96,6 +99,8 @@ class Propagator:
         self._context = ContextWindow(settings.n_last_frames, repeat_first=settings.repeat_first)
         self._ids: tuple[int, ...] = ()
         self._next_index = 0
+        self._basis: Basis | None = None
+        self._latest: _Seen | None = None
 
     @property
     def context(self) -> tuple[ContextEntry, ...]:
@@ -141,12 +146,14 @@ class Propagator:
             ContextFrame(
                 entry.features.data.permute(1, 2, 0),
                 _per_cell(self._channels(entry.labels), self._settings.patch),
-                limited=self._settings.limit_references or not entry.pinned,
+                self._settings.limit_references or not entry.pinned,
+                entry.sketch,
             )
             for entry in self._context
         ]
-        query = features.normalised(self._dtype).data.permute(1, 2, 0)
-        votes = vote(query, context, self._settings)
+        query = self._seen(features)
+        cells = query.features.data.permute(1, 2, 0)
+        votes = vote(cells, context, self._settings, sketch=query.sketch)
         patch = self._settings.patch
         similarity = votes.similarity.repeat_interleave(patch, 0).repeat_interleave(patch, 1)
         return LabelField(F.pixel_shuffle(votes.scores, patch), self._ids, similarity=similarity)
@@ -159,8 +166,8 @@ class Propagator:
         """
         self._check(entry.features, entry.labels)
         self._ids += tuple(i for i in entry.labels.ids if i not in self._ids)
-        features = _laid_out(entry.features.normalised(self._dtype))
-        self._context.add(ContextEntry(entry.index, features, entry.labels, entry.pinned))
+        seen = self._seen(entry.features)
+        self._context.add(replace(entry, features=seen.features, sketch=seen.sketch))
         self._next_index = entry.index + 1
 
     def forget(self) -> None:
@@ -179,8 +186,19 @@ class Propagator:
         latest = self._context.latest_result
         if latest is None or not self._settings.cut_below:
             return
-        if continuity(latest.features, features.normalised(self._dtype)) < self._settings.cut_below:
+        if continuity(latest.features, self._seen(features).features) < self._settings.cut_below:
             self.forget()
+
+    def _seen(self, features: FeatureMap) -> _Seen:
+        """Features as the vote reads them; a frame is voted for, and then votes."""
+        if self._latest is None or self._latest.given is not features:
+            unit = features.normalised(self._dtype)
+            cells = laid_out(unit.data.permute(1, 2, 0))
+            if not len(self._context):
+                self._basis = basis_of(cells)
+            sketch = self._basis.sketch(cells) if self._basis else None
+            self._latest = _Seen(features, replace(unit, data=cells.permute(2, 0, 1)), sketch)
+        return self._latest
 
     def _check(self, features: FeatureMap, labels: LabelField) -> None:
         wanted = features.grid.finer(self._settings.patch)
@@ -199,10 +217,12 @@ class Propagator:
         return scores
 
 
-def _laid_out(features: FeatureMap) -> FeatureMap:
-    """As the vote reads it: a frame of the context is read many times."""
-    data = laid_out(features.data.permute(1, 2, 0)).permute(2, 0, 1)
-    return replace(features, data=data)
+class _Seen(NamedTuple):
+    """Features as they were given, the same of unit norm and as `vote` reads them, their sketch."""
+
+    given: FeatureMap
+    features: FeatureMap
+    sketch: Sketch | None
 
 
 def _per_cell(scores: Float32[Tensor, "k h w"], patch: int) -> Float32[Tensor, "cells channels"]:

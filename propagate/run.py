@@ -29,16 +29,18 @@ from propagate.output.record_folder import Mode
 from propagate.output.render import render_overlay
 from propagate.output.run_folder import RunFolder
 from propagate.output.workspace import Workspace
-from propagate.pipeline import VideoPropagator, first_frame
+from propagate.pipeline import FrameResult, VideoPropagator, first_frame
 from propagate.progress import Progress, no_progress
 from propagate.spans import Span, span_key, spans
+from propagate.stages import Behind
 from propagate.stopwatch import Stopwatch
 from propagate.types import Frame
 from propagate.video import ReaderName, open_clip
 from propagate.video.base import FrameReader
 
-# A killed run repeats at most this many frames.
+# A killed run repeats at most this many frames, and those that wait to be written.
 _CHECKPOINT_EVERY = 20
+_WAITING = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,8 @@ class RunReport:
         frames: frames labelled in this call.
         changed: those that had other labels before.
         notes: sentences the user should read: about the references, and what did not decode.
-        seconds: wall-clock seconds by stage.
+        seconds: wall-clock seconds by stage; stages go on side by side.
+        elapsed: seconds in all.
     """
 
     folder: RunFolder
@@ -122,6 +125,7 @@ class RunReport:
     changed: tuple[int, ...]
     notes: tuple[str, ...]
     seconds: dict[str, float]
+    elapsed: float
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ def run_clip(
     job = _Job(request, folder, reader, loaded, copies, clock, progress)
     if folder.complete and len(job.kept) == len(job.keys):
         say(f"The run in {folder.path} is already complete; nothing was done.")
-        return RunReport(folder, 0, (), loaded.notes, {})
+        return RunReport(folder, 0, (), loaded.notes, {}, 0.0)
     if extractor is None:
         with clock.measure("load model"):
             extractor = create_extractor(request.model, request.options)
@@ -275,7 +279,7 @@ def _run(
     folder.write_record("complete", spans=job.keys, **facts)
     folder.checkpoint.unlink(missing_ok=True)
     job.workspace.tidy()
-    return RunReport(folder, frames, changed, notes, job.clock.seconds)
+    return RunReport(folder, frames, changed, notes, job.clock.seconds, job.clock.elapsed)
 
 
 def _copy(job: _Job) -> None:
@@ -310,26 +314,55 @@ def _propagate(
         clock=job.clock,
         progress=job.progress,
     )
-    frames, changed, written = 0, [], resume
-    keep = partial(_keeps, resume.done, kept)
-    store.begin(keep=keep, after=resume.done)
+    store.begin(keep=partial(_keeps, resume.done, kept), after=resume.done)
+    writer = _Writer(store, checkpoint, job.clock, resume)
     try:
-        for result in job.progress("propagating", job.reader.estimated_length, propagator):
-            with job.clock.measure("write"):
-                if store.write(result.frame, result.labels, result.confidence):
-                    changed.append(result.frame.index)
-            frames += 1
-            written = propagator.checkpoint()
-            if frames % _CHECKPOINT_EVERY == 0:
-                save_checkpoint(checkpoint, written)
+        with Behind(writer.write, _WAITING, "write") as writing:
+            for result in job.progress("propagating", job.reader.estimated_length, propagator):
+                writing.put((result, propagator.checkpoint()))
     except KeyboardInterrupt:
-        # The context may be a frame ahead of the files by now; `written` never is.
-        if written.done >= 0:
-            save_checkpoint(checkpoint, written)
+        writer.save()
         raise
     finally:
         store.close()
-    return frames, tuple(changed)
+    return writer.frames, tuple(writer.changed)
+
+
+class _Writer:
+    """Writes results, and how far they came.
+
+    Args:
+        store: for the labels.
+        checkpoint: file for what a run needs to go on.
+        clock: collects the seconds spent in "write".
+        written: how far an earlier run came.
+    """
+
+    def __init__(
+        self, store: LabelStore[Any], checkpoint: Path, clock: Stopwatch, written: Progressed
+    ) -> None:
+        self._store = store
+        self._checkpoint = checkpoint
+        self._clock = clock
+        self._written = written
+        self.frames = 0
+        self.changed: list[int] = []
+
+    def write(self, item: tuple[FrameResult[Any], Progressed]) -> None:
+        """Write a result, and now and then what must be saved to go on behind it."""
+        result, reached = item
+        with self._clock.measure("write"):
+            if self._store.write(result.frame, result.labels, result.confidence):
+                self.changed.append(result.frame.index)
+        self.frames += 1
+        self._written = reached
+        if self.frames % _CHECKPOINT_EVERY == 0:
+            self.save()
+
+    def save(self) -> None:
+        """Save how far the files came; what was computed may be further."""
+        if self._written.done >= 0:
+            save_checkpoint(self._checkpoint, self._written)
 
 
 def _keeps(done: int, kept: Sequence[Span], index: int) -> bool:

@@ -1,4 +1,7 @@
-"""Seconds by stage, for the record of a run."""
+"""Seconds by stage, for the record of a run.
+
+Stages that go on side by side add up to more than what has passed.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,16 @@ T = TypeVar("T")
 
 
 class Stopwatch:
-    """Adds up wall-clock seconds under names."""
+    """Adds up wall-clock seconds under names; threads may share it if their names differ."""
 
     def __init__(self) -> None:
+        self._start = time.perf_counter()
         self._seconds: dict[str, float] = {}
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this was made."""
+        return time.perf_counter() - self._start
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -27,6 +27,7 @@ def path(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(affinity, "available", lambda _: False)
+        patch.setattr(affinity, "search_for", lambda *_: None)
         yield request.param
 
 

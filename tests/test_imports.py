@@ -26,6 +26,8 @@ HEAVY = ("torch", "diffusers", "transformers", "decord", "av", "cv2", "scipy", "
         "from propagate.commands.main import program;"
         "program(['extract', '--help'], standalone_mode=False)",
         "from propagate.commands.main import program;"
+        "program(['generate', '--help'], standalone_mode=False)",
+        "from propagate.commands.main import program;"
         "program(['batch', '--help'], standalone_mode=False)",
         "from propagate.commands.main import program;"
         "program(['inspect', '--help'], standalone_mode=False)",

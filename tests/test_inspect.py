@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from propagate import affinity
 from propagate.inspection import inspect_clip
 from propagate.types import ClipLosses, Frame, Size
 from tests.test_run import call, disc, write_clip
@@ -39,6 +41,22 @@ def test_facts_of_clip_mask_and_run(capsys, inputs, tmp_path):
     assert set(run["seconds"]) == {"decode", "extract", "propagate"}
     assert 50e6 < run["memory"] < 20e9
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_ties_slow_down_what_is_measured(capsys, inputs, monkeypatch):
+    votes = []
+
+    def watched(query, context, settings, **options):
+        votes.append((query, context))
+        return affinity.vote(query, context, settings, **options)
+
+    monkeypatch.setattr("propagate.propagation.vote", watched)
+    assert call(capsys, "inspect", *inputs, "--short-side", "96")[0] == 0
+    query, context = votes[0]
+    assert len(context) == 8
+    products = torch.stack([(query * frame.keys).sum(2) for frame in context]).flatten(1)
+    assert len(products[:, 0].unique()) == 8
+    assert products.mean() > 0.7
 
 
 def test_it_reads_well(capsys, inputs):

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.reference import inside_window
 from propagate.config import PropagationSettings, WindowShape
 from propagate.kernels import library
 from propagate.kernels.nearest import as_rows, available, nearest
+from propagate.kernels.sketch import Basis
 
 
 @pytest.fixture
@@ -53,9 +56,9 @@ def test_threads_and_layouts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     how = {"limited": [True, False], "radius": 5, "window": "circle", "keep": 4}
     first = nearest(query, keys, **how)
     channels_first = [key.permute(2, 0, 1).contiguous().permute(1, 2, 0) for key in keys]
-    for threads, given in ((1, keys), (3, channels_first), (16, [as_rows(k) for k in keys])):
+    for threads, held in ((1, keys), (3, channels_first), (16, [as_rows(k) for k in keys])):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
-        again = nearest(query, given, **how)
+        again = nearest(query, held, **how)
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
@@ -65,6 +68,73 @@ def test_the_first_of_equals_is_kept() -> None:
         pytest.skip("no C compiler here")
     _, cells = nearest(query, [query, query], [False] * 2, radius=0, window="square", keep=3)
     assert cells.tolist() == [[0, 1, 2]] * 80
+
+
+@st.composite
+def related_maps(draw: st.DrawFn) -> list[torch.Tensor]:
+    """A query and some keys that few directions explain, so that sketches are of use."""
+    height, width = draw(st.integers(1, 9)), draw(st.integers(16, 40))
+    seed, channels = draw(st.integers(0, 1000)), draw(st.sampled_from([24, 40]))
+    generator = torch.Generator().manual_seed(seed)
+    scene = torch.randn(height, width, 6, generator=generator)
+    directions = torch.randn(6, channels, generator=generator)
+    frames = []
+    for _ in range(draw(st.integers(2, 5))):
+        noise = 0.05 * torch.randn(height, width, channels, generator=generator)
+        frames.append(torch.nn.functional.normalize(scene @ directions + noise, dim=2))
+    if draw(st.booleans()):  # ties within a frame and between frames
+        frames = [torch.nn.functional.normalize((4 * frame).round(), dim=2) for frame in frames]
+        frames.append(frames[1])
+    return frames
+
+
+@given(
+    maps=related_maps(),
+    radius=st.integers(0, 12),
+    window=st.sampled_from(["square", "circle", "open-circle"]),
+    keep=st.integers(1, 12),
+    whole=st.sets(st.integers(0, 4)),
+)
+def test_sketches_change_nothing(
+    maps: list[torch.Tensor], radius: int, window: WindowShape, keep: int, whole: set[int]
+) -> None:
+    query, *keys = maps
+    if not available(query):
+        pytest.skip("no C compiler here")
+    basis = Basis.of(keys[0])
+    if basis is None:
+        return
+    limited = [index not in whole for index in range(len(keys))]
+    how = {"radius": radius, "window": window, "keep": keep}
+    plain = nearest(query, keys, limited, **how)
+    sketched = nearest(query, keys, limited, **how, sketches=[basis.sketch(m) for m in maps])
+    assert torch.equal(plain[0], sketched[0])
+    assert torch.equal(plain[1], sketched[1])
+
+
+def test_a_sketch_bounds_every_product() -> None:
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(5, 48, generator=generator)
+    one, other = (
+        torch.randn(7, 30, 5, generator=generator) @ directions
+        + 0.2 * torch.randn(7, 30, 48, generator=generator)
+        for _ in range(2)
+    )
+    basis = Basis.of(one)
+    assert basis is not None
+    products = one.flatten(0, 1) @ other.flatten(0, 1).T
+    ours, theirs = (basis.sketch(map_).data.transpose(1, 2).flatten(0, 1) for map_ in (one, other))
+    for level, count in enumerate(basis.levels):
+        rest = basis.levels[-1] + level
+        bounds = ours[:, :count] @ theirs[:, :count].T + ours[:, rest, None] * theirs[:, rest]
+        assert (bounds > products).all()
+        assert (bounds - products).mean() < 0.3 * products.abs().mean()
+
+
+def test_no_basis_where_all_directions_matter_alike() -> None:
+    generator = torch.Generator().manual_seed(1)
+    assert Basis.of(torch.randn(20, 30, 64, generator=generator)) is None
+    assert Basis.of(torch.full((20, 30, 64), torch.nan)) is None
 
 
 def test_compiled_once(fresh: Path) -> None:

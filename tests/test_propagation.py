@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from propagate import affinity, pipeline
+from propagate.clip_features import ClipFeatures
 from propagate.config import ModelOptions, PropagationSettings, VideoSettings
 from propagate.errors import InputError
 from propagate.features.registry import create_extractor
@@ -76,6 +79,33 @@ def test_a_restored_propagator_goes_on_identically() -> None:
     assert [e.index for e in whole.context] == [e.index for e in continued.context]
 
 
+def test_leaving_products_out_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(2)
+    scene, directions = torch.randn(12, 30, 5, generator=generator), torch.randn(5, 32)
+    clip = [
+        FeatureMap(
+            (scene.roll(i, 1) @ directions + 0.1 * torch.randn(12, 30, 32, generator=generator))
+            .permute(2, 0, 1)
+            .contiguous(),
+            Size(96, 240),
+            Size(96, 240),
+        )
+        for i in range(6)
+    ]
+    first = LabelField(torch.rand(3, 12, 30, generator=generator).softmax(0), (0, 1, 2))
+
+    def found() -> tuple[Propagator, list[torch.Tensor]]:
+        propagator = Propagator(PropagationSettings(n_last_frames=3, radius=4))
+        propagator.step(clip[0], first)
+        return propagator, [propagator.step(frame).scores for frame in clip[1:]]
+
+    propagator, sketched = found()
+    if affinity.available(clip[0].data.permute(1, 2, 0)):
+        assert all(entry.sketch is not None for entry in propagator.context)
+    monkeypatch.setattr("propagate.propagation.basis_of", lambda _: None)
+    assert all(torch.equal(a, b) for a, b in zip(sketched, found()[1], strict=True))
+
+
 def test_first_frame_without_labels() -> None:
     with pytest.raises(InputError, match="The first frame needs labels"):
         Propagator(PropagationSettings()).step(features(0))
@@ -116,6 +146,30 @@ def test_a_video_propagator_can_be_iterated_again() -> None:
     np.testing.assert_array_equal(first[0], ids)
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_features_extracted_ahead_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.zeros((64, 96), np.uint8)
+    ids[16:40, 24:64] = 1
+    clip = Watched(11)
+
+    def found() -> list[torch.Tensor]:
+        propagator = VideoPropagator(
+            clip, Masks(ids), extractor=Batched(), settings=VideoSettings(precision="fp32")
+        )
+        return [
+            result.field.scores for result in propagator if clip.alive <= 4 * Batched.batch_size
+        ]
+
+    plain = found()
+    monkeypatch.setattr(pipeline, "ClipFeatures", partial(ahead_of_use, pipeline.ClipFeatures))
+    assert len(plain) == 11
+    assert all(torch.equal(one, other) for one, other in zip(plain, found(), strict=True))
+
+
+def ahead_of_use(make: type[ClipFeatures], *args: object, **options: object) -> ClipFeatures:
+    """As on a device of its own."""
+    return make(*args, **options | {"extract_ahead": True})
 
 
 class Watched(Still):

@@ -87,11 +87,11 @@ def extract(
             "new_bytes": report.nbytes,
             "notes": report.notes,
             "seconds": report.seconds,
+            "elapsed": round(report.elapsed, 3),
         }
         click.echo(json.dumps(facts))
         return
-    seconds = sum(report.seconds.values())
     click.echo(
-        f"{report.computed} maps ({report.nbytes / 1e6:.1f} MB) stored in {seconds:.1f} s, "
+        f"{report.computed} maps ({report.nbytes / 1e6:.1f} MB) stored in {report.elapsed:.1f} s, "
         f"{stored} in all: {report.path}"
     )

@@ -22,6 +22,7 @@ _COMMANDS = {
     "match": ("propagate.commands.match", "match"),
     "batch": ("propagate.commands.batch", "batch"),
     "extract": ("propagate.commands.extract", "extract"),
+    "generate": ("propagate.commands.generate", "generate"),
     "review": ("propagate.commands.review", "review"),
     "render": ("propagate.commands.render", "render"),
     "convert": ("propagate.commands.convert", "convert"),
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     interrupted. An error made by the input is one sentence on stderr.
     """
     # GNU OpenMP's threads wait by spinning for so long that torch becomes many times slower next to
-    # another busy program; this bounds it, and costs little on an idle machine.
-    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+    # another busy program; this bounds it, and costs nothing measurable on an idle machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     keep_freed_memory()
     try:
         code = program.main(

@@ -86,9 +86,11 @@ def run(
             "frames": report.frames,
             "notes": report.notes,
             "seconds": report.seconds,
+            "elapsed": round(report.elapsed, 3),
         }
         click.echo(json.dumps(facts))
         return
-    total = sum(report.seconds.values())
-    rate = f" ({report.frames / total:.1f} frames/s)" if total else ""
-    click.echo(f"{report.frames} frames labelled in {total:.1f} s{rate}: {report.folder.path}")
+    rate = f" ({report.frames / report.elapsed:.1f} frames/s)" if report.frames else ""
+    click.echo(
+        f"{report.frames} frames labelled in {report.elapsed:.1f} s{rate}: {report.folder.path}"
+    )

@@ -1,1 +1,1 @@
-"""Inner loops in C, compiled on the machine that runs them; optional."""
+"""Inner loops compiled on the machine that runs them, in C or Triton; optional."""

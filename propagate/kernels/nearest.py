@@ -14,6 +14,7 @@ import torch
 
 from propagate.config import WindowShape
 from propagate.kernels.library import load
+from propagate.kernels.sketch import Sketch
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int32
@@ -44,6 +45,7 @@ def nearest(
     radius: int,
     window: WindowShape,
     keep: int,
+    sketches: Sequence[Sketch] = (),
 ) -> tuple[Float32[Tensor, "cells keep"], Int32[Tensor, "cells keep"]]:
     """The `keep` largest dot products of each cell with those of the context, falling.
 
@@ -54,6 +56,7 @@ def nearest(
         radius: of the window in cells; 0 bounds none.
         window: its shape.
         keep: how many.
+        sketches: of the query and of the keys, all of one basis. They change nothing but the time.
 
     Returns:
         Products, -inf where there are fewer cells, and where they are: frame x cells + cell. The
@@ -64,16 +67,14 @@ def nearest(
         MemoryError: not even the queries fit.
     """
     height, width, channels = query.shape
-    query, *keys = (_column_major(map_) for map_ in (query, *keys))
+    maps = [_column_major(map_) for map_ in (query, *keys)]
     bounded = [limit and radius > 0 for limit in limited]
     best = torch.full((height * width, keep), -math.inf)
     cells = torch.zeros((height * width, keep), dtype=torch.int32)
-    strides = [step for key in keys for step in (key.stride(0), key.stride(2))]
     shared = (
-        _floats(query),
-        (ctypes.c_ssize_t * 2)(query.stride(0), query.stride(2)),
-        (ctypes.POINTER(ctypes.c_float) * len(keys))(*map(_floats, keys)),
-        (ctypes.c_ssize_t * len(strides))(*strides),
+        *_pointers(maps),
+        *_pointers([sketch.data.transpose(1, 2) for sketch in sketches]),
+        (ctypes.c_int * len(sketches[0].levels))(*sketches[0].levels) if sketches else None,
         (ctypes.c_uint8 * len(keys))(*bounded),
         *(len(keys), height, width, channels, radius),
         (ctypes.c_int32 * (radius + 1))(*_reach(radius, window)),
@@ -93,6 +94,15 @@ def nearest(
     else:
         list(_pool(threads).map(search, stripes))
     return best, cells
+
+
+def _pointers(maps: Sequence[Tensor]) -> tuple[Any, Any]:
+    """Where maps [gh, gw, c] are, and the distances of their rows and channels; NULL for none."""
+    if not maps:
+        return None, None
+    strides = [step for map_ in maps for step in (map_.stride(0), map_.stride(2))]
+    floats = ctypes.POINTER(ctypes.c_float)
+    return (floats * len(maps))(*map(_floats, maps)), (ctypes.c_ssize_t * len(strides))(*strides)
 
 
 def _column_major(features: Float32[Tensor, "gh gw c"]) -> Float32[Tensor, "gh gw c"]:
@@ -128,10 +138,10 @@ def _function() -> Any:
         raise RuntimeError("nearest is not compiled here; ask `available` first.")
     function = library.nearest
     floats, integers = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int32)
-    steps = ctypes.POINTER(ctypes.c_ssize_t)
+    maps = ctypes.POINTER(floats), ctypes.POINTER(ctypes.c_ssize_t)
     number = ctypes.c_int
     function.argtypes = [
-        *(floats, steps, ctypes.POINTER(floats), steps, ctypes.POINTER(ctypes.c_uint8)),
+        *(*maps, *maps, ctypes.POINTER(number), ctypes.POINTER(ctypes.c_uint8)),
         *(number,) * 5,
         *(integers, number, number, number, floats, integers),
     ]

@@ -16,6 +16,7 @@ from propagate.output.contact_sheet import contact_sheet
 from propagate.output.label_store import LabelStore
 from propagate.output.run_folder import RunFolder
 from propagate.output.video_writer import VideoWriter
+from propagate.stages import ahead
 from propagate.types import Frame, Size
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def render_overlay(
     """
     tiles: list[tuple[np.ndarray, str]] = []
     shown = evenly(store.count(), SHEET_TILES)
-    drawings = _collect(store.drawn(frames), tiles, shown, given=annotated)
+    drawn = ahead(store.drawn(ahead(frames, 1, "decode")), 1, "draw")
+    drawings = _collect(drawn, tiles, shown, given=annotated)
     if not write_video(folder.overlay, drawings, fps=fps):
         raise OutputError(
             f"{folder.path} holds no labels of this clip, so there is nothing to draw."

@@ -6,7 +6,7 @@ is needed: each brings much along, and some of that talks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +22,7 @@ from propagate.errors import InputError, ModelError
 from propagate.features.diffusion.parts import has_part, load_network, load_part
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
     from propagate.features.hub import ResolvedModel
@@ -39,11 +40,22 @@ def encode_sd(files: ResolvedModel, prompt: str, dtype: torch.dtype) -> Conditio
         InputError: the prompt is longer than the text encoder takes.
     """
     del dtype
+    return {"encoder_hidden_states": encode_sd_prompts(files, [prompt])}
+
+
+def encode_sd_prompts(
+    files: ResolvedModel, prompts: Sequence[str]
+) -> Float[Tensor, "prompts tokens c"]:
+    """What `encode_sd` makes of several prompts, with the text encoder loaded once.
+
+    Raises:
+        InputError: a prompt is longer than the text encoder takes.
+    """
     tokenizer = load_part(files, "tokenizer", CLIPTokenizer.from_pretrained)
     encoder = load_network(files, "text_encoder", CLIPTextModel).float()
     length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-    ids = _clip_ids(files, tokenizer, prompt, length)
-    return {"encoder_hidden_states": encoder(torch.tensor([ids])).last_hidden_state}
+    ids = [_clip_ids(files, tokenizer, prompt, length) for prompt in prompts]
+    return torch.cat([encoder(torch.tensor([one])).last_hidden_state for one in ids])
 
 
 def encode_sdxl(files: ResolvedModel, prompt: str, dtype: torch.dtype) -> Conditions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from propagate.config import ModelOptions, Task
@@ -12,6 +13,7 @@ from propagate.features.card import Family, Layout, ModelCard, Repository
 if TYPE_CHECKING:
     from propagate.features.hub import ResolvedModel
     from propagate.features.hyper.extractor import HyperExtractor
+    from propagate.features.hyper.recipe import Recipe
 
 _RECIPE = "aggregation.json"
 _SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -39,8 +41,12 @@ def _select(present: Collection[str], name: str) -> Layout:
     return Layout(tuple(found))
 
 
-def _load(card: ModelCard, files: ResolvedModel, options: ModelOptions) -> HyperExtractor:
-    from propagate.features.hyper.create import create_hyper
+def recipe_of(card: ModelCard, files: ResolvedModel) -> tuple[Recipe, Path]:
+    """The recipe of an aggregation, and the file with its weights.
+
+    Raises:
+        ModelError: the recipe is damaged, or there are no weights.
+    """
     from propagate.features.hyper.recipe import Inversion, Recipe, read_recipe
 
     if card.name in _PUBLISHED:
@@ -53,6 +59,13 @@ def _load(card: ModelCard, files: ResolvedModel, options: ModelOptions) -> Hyper
         weights = files.folder / recipe.weights
     if not weights.is_file():
         raise ModelError(f"{files.name} has no {weights.name}, the weights of its aggregation.")
+    return recipe, weights
+
+
+def _load(card: ModelCard, files: ResolvedModel, options: ModelOptions) -> HyperExtractor:
+    from propagate.features.hyper.create import create_hyper
+
+    recipe, weights = recipe_of(card, files)
     return create_hyper(recipe, weights, options, base=files.base)
 
 

@@ -11,6 +11,7 @@ from propagate.errors import InputError, ModelError
 from propagate.features.base import LayeredExtractor
 from propagate.features.device import resolve_device, resolve_dtype
 from propagate.features.hyper.extractor import HyperExtractor
+from propagate.features.hyper.network import AggregationNetwork
 from propagate.features.hyper.recipe import Inversion, Recipe, checksum, load_network
 from propagate.features.hyper.sources import LayeredSource, MapSource
 
@@ -38,6 +39,18 @@ def create_hyper(
         InputError: an option that does not fit the model.
         ModelError: files are missing or damaged, or the model is not the recipe's.
     """
+    network = load_fitting(recipe, weights)
+    source = create_source(recipe, replace(options, prune=None), base=base)
+    network.to(resolve_device(options.device))
+    return HyperExtractor(network, source, weights=checksum(weights), prune=options.prune or 0.0)
+
+
+def load_fitting(recipe: Recipe, weights: Path) -> AggregationNetwork:
+    """The network of a recipe.
+
+    Raises:
+        ModelError: the weights are damaged, or not the recipe's.
+    """
     network = load_network(weights, groups=recipe.groups)
     expected = len(recipe.inversion.saves) if recipe.inversion else 1
     if network.steps != expected:
@@ -45,9 +58,7 @@ def create_hyper(
             f"{weights} mixes {network.steps} steps of {len(network.channels)} layers, and its "
             f"recipe names {expected} steps."
         )
-    source = create_source(recipe, replace(options, prune=None), base=base)
-    network.to(resolve_device(options.device))
-    return HyperExtractor(network, source, weights=checksum(weights), prune=options.prune or 0.0)
+    return network
 
 
 def create_source(
@@ -79,17 +90,9 @@ def _inversion(
     from propagate.features.diffusion.loading import load_pipeline
     from propagate.features.hyper.inversion import InversionSettings, InversionSource
     from propagate.features.noise import SeededNoise
-    from propagate.features.registry import locate
     from propagate.features.sizing import input_size
 
-    if base is None:
-        found = locate(name, offline=options.offline)
-        if found.family.name != "diffusers":
-            raise InputError(
-                f"{name} is no diffusers pipeline, so there is nothing to invert; take a "
-                "Stable Diffusion."
-            )
-        base = found.files
+    base = base or locate_pipeline(name, offline=options.offline, what="invert")
     device = resolve_device(options.device)
     dtype = resolve_dtype(options.dtype, device)
     model = load_pipeline(base, prompt=options.prompt or "", dtype=dtype)
@@ -103,3 +106,26 @@ def _inversion(
     return InversionSource(
         model, settings, device=device, dtype=dtype, noise=SeededNoise(options.seed)
     )
+
+
+def locate_pipeline(name: str, *, offline: bool, what: str) -> ResolvedModel:
+    """The files of a frozen pipeline.
+
+    Args:
+        name: for the registry.
+        offline: never ask a hub.
+        what: is to be done with it, for the message.
+
+    Raises:
+        InputError: it is no pipeline of diffusers.
+        ModelError: there is no such model.
+    """
+    from propagate.features.registry import locate
+
+    found = locate(name, offline=offline)
+    if found.family.name != "diffusers":
+        raise InputError(
+            f"{name} is no diffusers pipeline, so there is nothing to {what}; take a Stable "
+            "Diffusion."
+        )
+    return found.files

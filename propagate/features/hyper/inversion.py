@@ -6,16 +6,13 @@ Source: Luo et al., "Diffusion Hyperfeatures", NeurIPS 2023; the inversion is DD
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import nn
 
 from propagate.config import LatentMode
-from propagate.errors import InputError
 from propagate.features.batching import (
     Batches,
     Notify,
@@ -36,8 +33,15 @@ from propagate.features.diffusion.running import (
     probe_image,
 )
 from propagate.features.frames import pixel_batch
+from propagate.features.hyper.ddim import (
+    CLEAN,
+    check_ddim,
+    ddim_step,
+    decoder_layers,
+    listening,
+)
 from propagate.features.hyper.recipe import Inversion
-from propagate.features.hyper.sources import Place, Sink, on_grid
+from propagate.features.hyper.sources import Place, Sink
 from propagate.features.noise import NoiseSource, SeededNoise
 from propagate.features.tap import compile_blocks, find_modules
 from propagate.geometry import InputSize
@@ -75,27 +79,6 @@ class InversionSettings:
     compile: bool = False
 
 
-def decoder_layers(network: nn.Module) -> tuple[str, ...]:
-    """The second convolution of every residual block of a UNet's decoder, coarsest first.
-
-    The published maps are what a block adds to its input, not its output.
-
-    Raises:
-        InputError: the network has no such blocks.
-    """
-    names = [
-        f"up_blocks.{i}.resnets.{j}.conv2"
-        for i, block in enumerate(getattr(network, "up_blocks", ()))
-        for j in range(len(getattr(block, "resnets", ())))
-    ]
-    if not names:
-        raise InputError(
-            "The denoising network is no UNet with residual blocks in its decoder; name its "
-            "layers with --layer, each joined by +."
-        )
-    return tuple(names)
-
-
 class InversionSource:
     """A `MapSource`: all layers at some steps of the inversion.
 
@@ -121,22 +104,14 @@ class InversionSource:
         noise: NoiseSource | None = None,
         notify: Notify = notify_by_log,
     ) -> None:
-        if model.prediction not in ("epsilon", "v_prediction"):
-            raise InputError(
-                f"{model.name} predicts {model.prediction!r}, and DDIM inverts models of noise "
-                "(epsilon) or velocity (v_prediction); take a Stable Diffusion 1 or 2, or XL."
-            )
-        if settings.inversion.steps > len(model.levels):
-            raise InputError(
-                f"The inversion has {settings.inversion.steps} steps, and {model.name} "
-                f"{len(model.levels)} at most."
-            )
+        check_ddim(model, settings.inversion.steps, what="inversion")
         self._model, self._settings = model, settings
         self._device, self._dtype = device, dtype
         self._noise = noise or SeededNoise()
         self._ratio = len(model.levels) // settings.inversion.steps
         self.layers = settings.layers or decoder_layers(model.denoiser.network)
-        self._modules = find_modules(model.denoiser.network, self.layers)
+        modules = find_modules(model.denoiser.network, self.layers)
+        self._modules = dict(zip(self.layers, modules, strict=True))
         move_to(model, device)
         self._batches = Batches(
             device,
@@ -212,9 +187,17 @@ class InversionSource:
         grid = Size(latents.shape[2], latents.shape[3])
         for passed in range(inversion.steps - last):
             step = positions.get(inversion.steps - 1 - passed)
-            with self._listening(step, grid, sink, wanted):
+            with listening(self._modules, step, grid, sink, wanted):
                 output = self._predict(latents, passed)
-            latents = self._next(latents, output, passed)
+            latents = ddim_step(
+                latents,
+                output,
+                prediction=self._model.prediction,
+                levels=self._model.levels,
+                now=self._t(passed),
+                # The first step leads from the clean image to step 0, one pass further on.
+                then=self._t(passed + 1),
+            )
 
     def _predict(self, latents: Float[Tensor, "n c h w"], passed: int) -> Float[Tensor, "n c h w"]:
         output: Any = self._model.denoiser(latents.to(self._dtype), self._t(passed))
@@ -223,52 +206,8 @@ class InversionSource:
         return prediction
 
     def _t(self, passed: int) -> int:
-        """The step that the latents are at; -1 is the clean image, which the network is told."""
-        return (passed - 1) * self._ratio if passed else -1
-
-    def _levels(self, passed: int) -> tuple[float, float]:
-        """Factors of the image and of the noise."""
-        if not passed:
-            return 1.0, 0.0
-        levels, t = self._model.levels, self._t(passed)
-        return float(levels.signal[t]), float(levels.noise[t])
-
-    def _next(
-        self, latents: Float[Tensor, "n c h w"], output: Float[Tensor, "n c h w"], passed: int
-    ) -> Float[Tensor, "n c h w"]:
-        signal, noise = self._levels(passed)
-        if self._model.prediction == "v_prediction":
-            image = signal * latents - noise * output
-            output = noise * latents + signal * output
-        else:
-            image = (latents - noise * output) / signal
-        # The first step leads from the clean image to step 0, one pass further on.
-        t = passed * self._ratio
-        levels = self._model.levels
-        return float(levels.signal[t]) * image + float(levels.noise[t]) * output
-
-    @contextmanager
-    def _listening(
-        self, step: int | None, grid: Size, sink: Sink[Any], wanted: Collection[Place] | None
-    ) -> Iterator[None]:
-        """While the network runs, hand the maps of a saved step over; None is one that is not."""
-
-        def pass_on(layer: int) -> Callable[[nn.Module, Any, Any], None]:
-            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                sink.take(layer, step or 0, on_grid(_checked(output, self.layers[layer]), grid))
-
-            return hook
-
-        handles = [
-            module.register_forward_hook(pass_on(layer))
-            for layer, module in enumerate(self._modules)
-            if step is not None and (wanted is None or (layer, step) in wanted)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        """The step that the latents are at; the network is told that of the clean image too."""
+        return (passed - 1) * self._ratio if passed else CLEAN
 
     @torch.no_grad()
     def _probe(self) -> float:
@@ -279,12 +218,3 @@ class InversionSource:
         return activation_growth(
             denoiser.network, lambda: self._predict(latents, 0), latents.numel()
         )
-
-
-def _checked(output: Any, layer: str) -> Tensor:
-    if not isinstance(output, torch.Tensor) or output.ndim != 4:
-        raise InputError(
-            f"Layer {layer!r} gives no map of channels, rows and columns; take convolutions or "
-            "blocks of a UNet, from `propagate models layers`."
-        )
-    return output

@@ -51,6 +51,23 @@ class Inversion:
         if wrong:
             raise InputError(f"Step {wrong[0]} is none of an inversion of {self.steps} steps.")
 
+    def over(self, steps: int) -> Inversion:
+        """The same saves along another number of steps, each as far along the way as it was.
+
+        Raises:
+            InputError: they are too few to take the maps at.
+        """
+        if steps == self.steps:
+            return self
+        last = max(self.steps - 1, 1)
+        saves = tuple(round(save * (steps - 1) / last) for save in self.saves)
+        if steps < 1 or len(set(saves)) < len(saves):
+            raise InputError(
+                f"With {steps} steps the aggregation's {len(saves)} maps of a layer would not all "
+                f"be of different steps; take more, at best the {self.steps} it was made for."
+            )
+        return Inversion(steps=steps, saves=saves)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:

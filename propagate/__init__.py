@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from propagate.matching.prompt.matcher import PromptMatcher
     from propagate.matching.prompt.settings import PromptSettings
     from propagate.matching.semantic import SemanticSettings, match_points, similarity_map
-    from propagate.pipeline import FrameResult, VideoPropagator
+    from propagate.pipeline import VideoPropagator
+    from propagate.results import FrameResult
     from propagate.run import RunRequest, run_clip
     from propagate.session import Session
     from propagate.suggest import SuggestRequest, choose_frames, suggest_frames
@@ -57,7 +58,7 @@ _HOMES = {
     "ExtractRequest": "extract",
     "FeatureMap": "types",
     "Frame": "types",
-    "FrameResult": "pipeline",
+    "FrameResult": "results",
     "GenerateRequest": "generate",
     "TextToImage": "features.hyper.synthetic",
     "generate_images": "generate",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar, cast
 
+import torch
+
 from propagate.clip_features import ClipFeatures, frames_to_fit
-from propagate.confidence import ObjectConfidence, measure_masks
 from propagate.config import Direction, VideoSettings
 from propagate.errors import ClipError, InputError
 from propagate.features.base import FeatureExtractor, FittedExtractor
@@ -24,40 +25,18 @@ from propagate.output.workspace import Workspace
 from propagate.passes import Pass
 from propagate.progress import Progress, no_progress
 from propagate.propagation import ContextEntry
+from propagate.results import FrameResult, Pending, ResultMaker
 from propagate.spans import Span, backward_start, spans
+from propagate.stages import finished
 from propagate.stopwatch import Stopwatch
 from propagate.two_way import TwoWay
-from propagate.types import FeatureMap, Frame, Keypoints, L, LabelField, Masks, Size
+from propagate.types import FeatureMap, Frame, L, LabelField, Masks, Size
 from propagate.video.base import FrameReader
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class FrameResult(Generic[L]):
-    """One labelled frame.
-
-    Args:
-        frame: the picture.
-        labels: of the kind of the references; what a reference says is exactly as it was given.
-        field: the soft labels they were decoded from, or the reference as such.
-        confidence: of each object, where the labels are masks; keypoints have their own.
-    """
-
-    frame: Frame
-    labels: L
-    field: LabelField
-    confidence: Mapping[int, ObjectConfidence]
-
-    @property
-    def masks(self: FrameResult[Masks]) -> Masks:
-        """The labels of a clip with masks."""
-        return self.labels
-
-    @property
-    def keypoints(self: FrameResult[Keypoints]) -> Keypoints:
-        """The labels of a clip with keypoints."""
-        return self.labels
+# Results that are decoded at a time, each with a frame in memory.
+_MOST_THREADS = 4
 
 
 class VideoPropagator(Generic[L]):
@@ -80,7 +59,8 @@ class VideoPropagator(Generic[L]):
         resume: how far an interrupted run came.
         skip: spans whose frames are left out.
         workspace: where features and passes are kept; a run that goes on finds them there.
-        clock: collects the seconds spent in "decode", "extract" and "propagate".
+        clock: collects the seconds spent in "decode", "extract", "propagate" and, from soft labels
+            to masks or keypoints, "labels".
         progress: wraps the frames of the stages that come before the first result.
     """
 
@@ -108,6 +88,7 @@ class VideoPropagator(Generic[L]):
         self._skip = frozenset(skip)
         self._workspace = workspace
         self._clock = clock or Stopwatch()
+        self._results: ResultMaker[L] = ResultMaker(self._references, self._codec, self._clock)
         self._progress = progress
         self._device = resolve_device(device)
         self._dtype = resolve_dtype(settings.precision, self._device)
@@ -122,7 +103,7 @@ class VideoPropagator(Generic[L]):
         )
         self._pass: Pass[L] | None = None
         self._encoded: dict[int, LabelField] = {}
-        self._done = -1
+        self._reached = self._resume
         _check_sizes(self._references, first.size)
 
     @property
@@ -134,33 +115,46 @@ class VideoPropagator(Generic[L]):
         return "forward" if self._references.indices == (self._first,) else "both"
 
     def __iter__(self) -> Iterator[FrameResult[L]]:
-        self._done = self._resume.done
-        if isinstance(self._extractor, FittedExtractor):
-            self._extractor.fit(frames_to_fit(self._reader, self._extractor.fit_frames))
+        self._reached = self._resume
+        threads = min(torch.get_num_threads(), _MOST_THREADS)
         with ExitStack() as stack:
             workspace = self._workspace
-            if self.direction == "forward":
-                stored = workspace is not None and (workspace.keep or workspace.maps.is_dir())
-                kept = workspace if stored else None
-                store = self._features.open_store(kept, self._device) if kept else None
-                yield from self._forward(store)
-                return
-            if workspace is None:
+            if workspace is None and self.direction != "forward":
                 folder = stack.enter_context(TemporaryDirectory(prefix="propagate-"))
                 workspace = Workspace(folder=Path(folder))
+            for result, reached in finished(self._pending(workspace), threads, "labels"):
+                self._reached = reached
+                yield result
+
+    def _pending(self, workspace: Workspace | None) -> Iterator[Pending[L]]:
+        """What is left to do for each result: soft labels are there, or in the workspace.
+
+        The next frame needs no more than those, so that it can go on beside.
+        """
+        if isinstance(self._extractor, FittedExtractor):
+            self._extractor.fit(frames_to_fit(self._reader, self._extractor.fit_frames))
+        if workspace is not None and self.direction != "forward":
             yield from self._both(workspace)
+            return
+        stored = workspace is not None and (workspace.keep or workspace.maps.is_dir())
+        store = self._features.open_store(workspace, self._device) if workspace and stored else None
+        yield from self._forward(store)
 
     def checkpoint(self) -> Progressed:
         """What must be saved now to continue after the latest result."""
+        return self._reached
+
+    def _after(self, index: int) -> Progressed:
+        """What must be saved to continue after a frame, once it has joined the context."""
         context = self._pass.context if self._pass else ()
         pinned = {entry.index for entry in context if entry.pinned}
         # Copies of a reference (`repeat_first`) come again with it.
         kept = [entry for entry in context if entry.pinned or entry.index not in pinned]
         return Progressed(
-            self._done, [SavedLabels(entry.index, entry.labels, entry.pinned) for entry in kept]
+            index, [SavedLabels(entry.index, entry.labels, entry.pinned) for entry in kept]
         )
 
-    def _forward(self, maps: MapStore | None) -> Iterator[FrameResult[L]]:
+    def _forward(self, maps: MapStore | None) -> Iterator[Pending[L]]:
         """One pass, as the frames come; every reference joins the context at its frame."""
         going = self._pass = self._make_pass()
         saved = {item.index: item for item in self._resume.context}
@@ -190,7 +184,7 @@ class VideoPropagator(Generic[L]):
                 yield self._stepped(going, frame, found[index])
         self._check_found(seen)
 
-    def _both(self, workspace: Workspace) -> Iterator[FrameResult[L]]:
+    def _both(self, workspace: Workspace) -> Iterator[Pending[L]]:
         """Passes over stored maps up to the last reference; what they found, and what follows."""
         todo = [span for span in spans(self._references) if span not in self._skip]
         if not todo:
@@ -212,7 +206,7 @@ class VideoPropagator(Generic[L]):
                 ways.run(span, self._progress)
         yield from self._found(ways, todo[-1], maps)
 
-    def _found(self, ways: TwoWay[L], end: Span, maps: MapStore) -> Iterator[FrameResult[L]]:
+    def _found(self, ways: TwoWay[L], end: Span, maps: MapStore) -> Iterator[Pending[L]]:
         last = self._references.indices[-1]
         saved = {item.index: item for item in self._resume.context if not item.pinned}
         follows = self.direction == "both" and end.right is None
@@ -234,39 +228,30 @@ class VideoPropagator(Generic[L]):
             elif index <= last and self._wanted(index):
                 yield self._told(ways, frame)
 
-    def _told(self, ways: TwoWay[L], frame: Frame) -> FrameResult[L]:
+    def _told(self, ways: TwoWay[L], frame: Frame) -> Pending[L]:
         """A frame that is annotated or lies before one that is."""
         index = frame.index
+        if index in self._references.complete:
+            return self._given(frame)
+        near = self._near(index)
+
+        def finish() -> FrameResult[L]:
+            with self._clock.measure("labels"):
+                field = ways.found(index)
+            return self._results.decoded(frame, field, ways.input_size, near)
+
+        return Pending(finish, self._after(index))
+
+    def _stepped(self, going: Pass[L], frame: Frame, features: FeatureMap) -> Pending[L]:
+        index, size = frame.index, features.input_size
         with self._clock.measure("propagate"):
-            if index in self._references.complete:
-                return self._given(frame)
-            return self._decoded(frame, ways.found(index), ways.input_size)
+            field = going.step(index, features)
+        finish = partial(self._results.decoded, frame, field, size, self._near(index))
+        return Pending(finish, self._after(index))
 
-    def _stepped(self, going: Pass[L], frame: Frame, features: FeatureMap) -> FrameResult[L]:
-        with self._clock.measure("propagate"):
-            field = going.step(frame.index, features)
-            return self._decoded(frame, field, features.input_size)
-
-    def _given(self, frame: Frame) -> FrameResult[L]:
-        self._done = index = frame.index
-        labels = self._references[index].labels
-        known = _given_confidence(self._references.ids if isinstance(labels, Masks) else ())
-        return FrameResult(frame, labels, self._encoded[index], known)
-
-    def _decoded(self, frame: Frame, field: LabelField, input_size: Size) -> FrameResult[L]:
-        self._done = frame.index
-        reference = self._references.get(frame.index)
-        seen = field if reference is None else self._codec.without(field, reference.stated)
-        labels = self._codec.decode(
-            seen, image_size=frame.size, input_size=input_size, rgb=frame.rgb
-        )
-        if reference is not None:
-            labels = self._codec.restore(labels, reference.labels, reference.stated)
-        known: dict[int, ObjectConfidence] = {}
-        if isinstance(labels, Masks):
-            known = measure_masks(field, references=self._near(frame.index))
-            known |= _given_confidence(reference.stated if reference else ())
-        return FrameResult(frame, labels, field, known)
+    def _given(self, frame: Frame) -> Pending[L]:
+        finish = partial(self._results.given, frame, self._encoded[frame.index])
+        return Pending(finish, self._after(frame.index))
 
     def _near(self, index: int) -> list[LabelField]:
         """Soft labels of the complete references before and after a frame, as far as passed by."""
@@ -326,10 +311,6 @@ def _check_sizes(references: References[Any], size: Size) -> None:
                 f"The mask of frame {item.index} is {item.labels.size} and the clip {size}; they "
                 "must have the same size."
             )
-
-
-def _given_confidence(ids: Iterable[int]) -> dict[int, ObjectConfidence]:
-    return {i: ObjectConfidence(1.0, "given") for i in ids}
 
 
 def _entry(saved: SavedLabels, features: FeatureMap) -> ContextEntry:

@@ -29,8 +29,9 @@ from propagate.output.record_folder import Mode
 from propagate.output.render import render_overlay
 from propagate.output.run_folder import RunFolder
 from propagate.output.workspace import Workspace
-from propagate.pipeline import FrameResult, VideoPropagator, first_frame
+from propagate.pipeline import VideoPropagator, first_frame
 from propagate.progress import Progress, no_progress
+from propagate.results import FrameResult
 from propagate.spans import Span, span_key, spans
 from propagate.stages import Behind
 from propagate.stopwatch import Stopwatch

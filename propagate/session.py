@@ -23,8 +23,9 @@ from propagate.labels.reference_files import ReferenceFile, ReferenceOptions
 from propagate.labels.references import References, keypoint_references, mask_references
 from propagate.output.record_folder import Mode
 from propagate.output.workspace import Workspace
-from propagate.pipeline import FrameResult, VideoPropagator, frame_at
+from propagate.pipeline import VideoPropagator, frame_at
 from propagate.progress import Progress, no_progress
+from propagate.results import FrameResult
 from propagate.run import RunReport, RunRequest, run_clip
 from propagate.types import Frame, Keypoints, Masks
 from propagate.video import open_clip

@@ -6,11 +6,13 @@ interpreter's lock.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread, current_thread
 from types import TracebackType
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -74,6 +76,31 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Iterator[T]:
             thread.join()
 
 
+def finished(tasks: Iterable[Callable[[], T]], threads: int, name: str) -> Iterator[T]:
+    """Results of tasks, in their order, done by other threads while the next tasks are made.
+
+    Args:
+        tasks: made in the caller's thread, no more ahead of the results than there are threads.
+        threads: how many tasks are done at a time.
+        name: of the threads.
+
+    Raises:
+        BaseException: what a task raised, in the place of its result.
+    """
+    with ThreadPoolExecutor(threads, name) as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(task))
+                while waiting and (len(waiting) > threads or waiting[0].done()):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
 class Behind(Generic[T]):
     """Does something with items in another thread, in their order, while the caller goes on.
 
@@ -103,7 +130,7 @@ class Behind(Generic[T]):
             raise self._error
         self._waiting.put((item,))
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Behind[T]:
         self._thread.start()
         return self
 

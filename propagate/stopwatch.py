@@ -8,17 +8,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
 class Stopwatch:
-    """Adds up wall-clock seconds under names; threads may share it if their names differ."""
+    """Adds up wall-clock seconds under names; threads may share it."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._seconds: dict[str, float] = {}
+        self._lock = Lock()
 
     @property
     def elapsed(self) -> float:
@@ -37,7 +39,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+            with self._lock:
+                spent = time.perf_counter() - start
+                self._seconds[name] = self._seconds.get(name, 0.0) + spent
 
     def iterate(self, name: str, items: Iterable[T]) -> Iterator[T]:
         """Pass `items` on, adding the time spent waiting for each to `name`."""

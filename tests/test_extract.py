@@ -454,7 +454,8 @@ def test_few_frames_are_held_however_long_the_clip(
         job(Path("many"), tmp_path / str(count))
         assert len(maps(tmp_path / str(count), "many")) == count
         most.append(reader.most)
-    assert most[0] == most[1] <= 5
+    # A batch, one that is decoded meanwhile, and what the loops between have in hand.
+    assert max(most) <= 2 * counting.batch_size + 3
 
 
 def test_frames_that_are_lost_are_told(

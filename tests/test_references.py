@@ -23,8 +23,9 @@ from propagate.labels.references import (
     mask_references,
 )
 from propagate.output.workspace import Workspace
-from propagate.pipeline import FrameResult, VideoPropagator
+from propagate.pipeline import VideoPropagator
 from propagate.propagation import ContextEntry, Propagator
+from propagate.results import FrameResult
 from propagate.spans import Span, span_key, spans
 from propagate.two_way import fuse
 from propagate.types import FeatureMap, LabelField, Masks, Size

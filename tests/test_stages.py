@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propagate.stages import Behind, ahead
+from propagate.stages import Behind, ahead, finished
 
 
 def put_all(items: Iterable[int], work: Callable[[int], None]) -> None:
@@ -20,7 +21,7 @@ def put_all(items: Iterable[int], work: Callable[[int], None]) -> None:
 
 
 def stage_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "stage"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("stage")]
 
 
 class Counted:
@@ -160,4 +161,48 @@ def test_an_error_behind_reaches_the_caller_and_nothing_is_done_after_it() -> No
         with pytest.raises(OSError, match="disk full"):
             put_all(range(count), work)
         assert done == [0]
+    assert not stage_threads()
+
+
+@given(count=st.integers(0, 20), threads=st.integers(1, 4))
+def test_results_come_in_the_order_of_their_tasks(count: int, threads: int) -> None:
+    made: list[int] = []
+    done: list[int] = []
+
+    def tasks() -> Iterator[Callable[[], int]]:
+        for number in range(count):
+            made.append(number)
+            assert len(made) <= len(done) + threads + 1
+            yield partial(slow_first, number)
+
+    for result in finished(tasks(), threads, "stage"):
+        assert result == len(done)
+        done.append(result)
+    assert len(done) == count
+
+
+def slow_first(number: int) -> int:
+    time.sleep(0.002 if number % 3 == 0 else 0)
+    return number
+
+
+def test_a_task_goes_on_while_the_next_is_made() -> None:
+    met = threading.Barrier(2, timeout=10)
+
+    def tasks() -> Iterator[Callable[[], object]]:
+        yield met.wait
+        met.wait()
+        yield lambda: "second"
+
+    assert list(finished(tasks(), 1, "stage"))[1] == "second"
+
+
+def test_an_error_in_a_task_comes_in_its_place() -> None:
+    def fail() -> int:
+        raise ValueError("the second")
+
+    results = finished([lambda: 1, fail, lambda: 3], 2, "stage")
+    assert next(results) == 1
+    with pytest.raises(ValueError, match="the second"):
+        next(results)
     assert not stage_threads()

@@ -25,7 +25,8 @@ from propagate.config import Preset
 from propagate.errors import ClipError, InputError
 from propagate.features.base import FeatureExtractor
 from propagate.labels.mask_files import read_mask, write_mask
-from propagate.pipeline import FrameResult, VideoPropagator
+from propagate.pipeline import VideoPropagator
+from propagate.results import FrameResult
 from propagate.types import Masks
 from propagate.video import open_clip
 

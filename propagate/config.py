@@ -315,9 +315,7 @@ def _embedded(summary: str, *, short_side: int = 480, radius: int = 12) -> Prese
 
 PRESETS = {
     "default": _embedded("the same as fast"),
-    "best": _embedded(
-        "fast on larger frames, in more than twice the time", short_side=640, radius=16
-    ),
+    "best": _embedded("fast on larger frames, in twice the time", short_side=640, radius=16),
     "fast": _embedded("the embedded model with settings chosen on DAVIS-2016 train clips"),
     "keypoints": Preset(
         summary="the embedded model with settings chosen on BADJA clips and two flies",

@@ -125,7 +125,8 @@ class VideoSettings:
         mask_encoding: how the reference masks become soft labels on the grid.
         mask_decoding: how soft labels become masks; see `decode_masks`.
         keypoints: the same for keypoints.
-        precision: what similarities are computed in; "auto" is bf16 where the device has it.
+        precision: what similarities are computed in; "auto" is fp32 where the search is compiled
+            for the CPU, and else bf16 where the device has it.
         direction: from annotated frames to later ones, to earlier ones, or both; "auto" is both
             unless the first frame alone is annotated.
     """

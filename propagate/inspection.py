@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from propagate.features.device import resolve_device, resolve_dtype
+from propagate.features.device import resolve_device
 from propagate.features.registry import create_extractor
 from propagate.labels.codec import Codec, codec_for
 from propagate.labels.reference_files import LoadedReferences, load_references
 from propagate.labels.references import References
 from propagate.pipeline import first_frame, first_frames
-from propagate.propagation import ContextEntry, Propagator
+from propagate.propagation import ContextEntry, Propagator, similarity_dtype
 from propagate.run import RunRequest, annotated_frames
 from propagate.types import FeatureMap, Keypoints, LabelField, Masks, Size
 from propagate.video import open_clip
@@ -193,7 +193,7 @@ def estimate_run(request: RunRequest, references: References[Any]) -> Estimate:
     reader = open_clip(request.clip, reader=request.reader, frames=request.frames)
     extractor = create_extractor(request.model, request.options)
     frames, decode = _timed(lambda: first_frames(reader, _TIMED_FRAMES))
-    dtype = resolve_dtype(request.video.precision, resolve_device(request.options.device))
+    dtype = similarity_dtype(request.video.precision, resolve_device(request.options.device))
     kept = extractor.extract(frames[:1])[0].normalised(dtype)
     codec: Codec[Any] = codec_for(references, request.video)
     labels = next(iter(references)).labels

@@ -16,7 +16,7 @@ from propagate.clip_features import ClipFeatures, frames_to_fit
 from propagate.config import Direction, VideoSettings
 from propagate.errors import ClipError, InputError
 from propagate.features.base import FeatureExtractor, FittedExtractor
-from propagate.features.device import resolve_device, resolve_dtype
+from propagate.features.device import resolve_device
 from propagate.labels.codec import Codec, codec_for
 from propagate.labels.references import References, keypoint_references, mask_references
 from propagate.output.checkpoint import Progressed, SavedLabels
@@ -24,7 +24,7 @@ from propagate.output.map_store import MapStore
 from propagate.output.workspace import Workspace
 from propagate.passes import Pass
 from propagate.progress import Progress, no_progress
-from propagate.propagation import ContextEntry
+from propagate.propagation import ContextEntry, similarity_dtype
 from propagate.results import FrameResult, Pending, ResultMaker
 from propagate.spans import Span, backward_start, spans
 from propagate.stages import finished
@@ -91,7 +91,7 @@ class VideoPropagator(Generic[L]):
         self._results: ResultMaker[L] = ResultMaker(self._references, self._codec, self._clock)
         self._progress = progress
         self._device = resolve_device(device)
-        self._dtype = resolve_dtype(settings.precision, self._device)
+        self._dtype = similarity_dtype(settings.precision, self._device)
         self._extractor = extractor
         self._features = ClipFeatures(
             reader,

@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the field's usual name
 
 from propagate.affinity import ContextFrame, basis_of, laid_out, vote
-from propagate.config import PropagationSettings
+from propagate.config import Precision, PropagationSettings
 from propagate.cuts import continuity
 from propagate.errors import InputError
+from propagate.features.device import resolve_dtype
+from propagate.kernels.nearest import compiled
 from propagate.kernels.sketch import Basis, Sketch
 from propagate.types import FeatureMap, LabelField
 
@@ -80,6 +82,19 @@ class ContextWindow:
 
     def __len__(self) -> int:
         return len(self._pinned) + len(self._recent)
+
+
+def similarity_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """What similarities are computed in.
+
+    Args:
+        precision: "auto" is float32 on a CPU with the compiled search, which is exact and leaves
+            most products out; else bfloat16 or float16 where the device computes in it.
+        device: where they are computed.
+    """
+    if precision == "auto" and device.type == "cpu" and compiled():
+        return torch.float32
+    return resolve_dtype(precision, device)
 
 
 class Propagator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from propagate.config import ModelOptions
 from propagate.errors import InputError
+from propagate.features import efficientnet
 from propagate.features.base import FeatureExtractor
 from propagate.features.cache import FeatureCache
 from propagate.features.efficientnet import EfficientNetExtractor, EfficientNetSettings
@@ -62,6 +64,19 @@ def test_embedded_model_is_independent_of_batch_and_order(embedded: FeatureExtra
     together = embedded.extract(frames)
     for i in (2, 0, 1):
         assert torch.equal(embedded.extract([frames[i]])[0].data, together[i].data)
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2)])
+def test_same_padding_is_as_defined(kernel: int, stride: int, groups: int) -> None:
+    conv = efficientnet._SameConv(6, 6, kernel, stride, groups=groups)
+    for height, width in itertools.product((7, 8, 9, 12), (10, 11)):
+        x = torch.randn(2, 6, height, width)
+        total = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (width, height)]
+        pads = [part for pad in total for part in (pad // 2, pad - pad // 2)]
+        padded = torch.nn.functional.pad(x, pads)
+        expected = torch.nn.functional.conv2d(padded, conv.weight, conv.bias, stride, groups=groups)
+        torch.testing.assert_close(conv(x), expected)
 
 
 def test_embedded_model_recognises_a_flipped_image_cell_by_cell(embedded: FeatureExtractor) -> None:

@@ -17,7 +17,7 @@ from propagate.errors import InputError
 from propagate.features.registry import create_extractor
 from propagate.output.checkpoint import Progressed
 from propagate.pipeline import VideoPropagator
-from propagate.propagation import ContextEntry, Propagator
+from propagate.propagation import ContextEntry, Propagator, similarity_dtype
 from propagate.types import ClipLosses, FeatureMap, Frame, LabelField, Masks, Size
 
 GRID = (7, 9)
@@ -253,3 +253,13 @@ def test_the_first_frame_stands_in_for_frames_to_come() -> None:
         latest = [(0, False)] * max(3 - done, 0) + [(i, False) for i in range(1, done + 1)][-3:]
         assert kept == [(0, True), *latest]
         propagator.step(features)
+
+
+@pytest.mark.parametrize(("has", "expected"), [(True, torch.float32), (False, torch.bfloat16)])
+def test_the_compiled_search_goes_before_bf16(
+    monkeypatch: pytest.MonkeyPatch, has: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr("propagate.features.device._cpu_has_bf16", lambda: True)
+    monkeypatch.setattr("propagate.propagation.compiled", lambda: has)
+    assert similarity_dtype("auto", torch.device("cpu")) is expected
+    assert similarity_dtype("bf16", torch.device("cpu")) is torch.bfloat16

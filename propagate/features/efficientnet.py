@@ -214,12 +214,20 @@ class _SameConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
-        total = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[2:]]
-        (top, bottom), (left, right) = ((pad // 2, pad - pad // 2) for pad in total)
-        if (top, left) == (bottom, right):
-            # Even padding is cheaper inside the convolution.
-            return F.conv2d(x, self.weight, self.bias, stride, (top, left), 1, self.groups)
-        return super().forward(F.pad(x, (left, right, top, bottom)))
+        sides = [-(-side // stride) for side in x.shape[2:]]
+        total = [
+            max((count - 1) * stride + kernel - side, 0)
+            for count, side in zip(sides, x.shape[2:], strict=True)
+        ]
+        before, odd = [pad // 2 for pad in total], [pad % 2 for pad in total]
+        if any(odd) and self.groups == 1:
+            (top, left), (bottom, right) = before, (pad - pad // 2 for pad in total)
+            return super().forward(F.pad(x, (left, right, top, bottom)))
+        # Padding inside the convolution is cheaper. With a stride more of it on all sides, the
+        # windows are the same but for one more in front.
+        padding = [pad + stride * one for pad, one in zip(before, odd, strict=True)]
+        y = F.conv2d(x, self.weight, self.bias, stride, padding, 1, self.groups)
+        return y[:, :, odd[0] : odd[0] + sides[0], odd[1] : odd[1] + sides[1]]
 
 
 def _folded(state: dict[str, Tensor], conv: str, norm: str, *, stride: int = 1) -> _SameConv:

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 _STRIPES = 2
 
 
+def compiled() -> bool:
+    """Whether this machine has it."""
+    return load("nearest") is not None
+
+
 def available(query: Float32[Tensor, "gh gw c"]) -> bool:
     """Whether `nearest` can be called: on a CPU, in float32, on a grid that is wide enough."""
     if query.device.type != "cpu" or query.dtype != torch.float32:

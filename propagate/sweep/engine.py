@@ -13,9 +13,10 @@ import torch
 from propagate.config import ModelOptions, Preset
 from propagate.errors import ClipError, LabelError, OutputError, PropagateError
 from propagate.features.base import FeatureExtractor
-from propagate.features.device import resolve_device, resolve_dtype
+from propagate.features.device import resolve_device
 from propagate.features.registry import create_extractor, create_layered
 from propagate.output.record_folder import Mode
+from propagate.propagation import similarity_dtype
 from propagate.sweep.folder import Key, SweepFolder
 from propagate.sweep.knobs import Combination, Knob, combinations, decided_by
 from propagate.sweep.report import SweepReport, make_report
@@ -270,7 +271,9 @@ def _layer_of(options: ModelOptions) -> str | None:
 def _common_dtype(items: Sequence[Combination]) -> torch.dtype:
     """What all combinations compute similarities in, or float32, which becomes any of them."""
     dtypes = {
-        resolve_dtype(item.settings.video.precision, resolve_device(item.settings.options.device))
+        similarity_dtype(
+            item.settings.video.precision, resolve_device(item.settings.options.device)
+        )
         for item in items
     }
     return dtypes.pop() if len(dtypes) == 1 else torch.float32

@@ -299,8 +299,8 @@ def _dift(topk: int, temperature: float) -> VideoSettings:
     )
 
 
-def _embedded(summary: str, *, short_side: int = 480, radius: int = 12) -> Preset:
-    """The embedded model for masks."""
+def _embedded(summary: str, *, short_side: int | None = None, radius: int = 12) -> Preset:
+    """The embedded model for masks; `short_side` None is its own, 480."""
     return Preset(
         summary=summary,
         model=EMBEDDED_MODEL,

@@ -76,6 +76,23 @@ def test_components_come_from_the_first_frames_alone():
     assert inner.asked == [0, 1, 8]
 
 
+def test_a_fit_on_more_frames_replaces_one_on_fewer():
+    maps = [random_map(seed) for seed in range(4)]
+    looked_at = PCAExtractor(Given(*maps), 3)
+    looked_at.extract([frame()])  # as one does to see what comes
+    fresh = PCAExtractor(Given(*maps), 3)
+    for extractor in (looked_at, fresh):
+        extractor.fit([frame(index) for index in range(4)])
+    (one,), (other,) = looked_at.extract([frame()]), fresh.extract([frame()])
+    assert torch.equal(one.data, other.data)
+
+
+@pytest.mark.parametrize("task", ["semantic", "geometric"])
+def test_components_of_each_clip_match_nothing(task):
+    with pytest.raises(InputError, match="components of its own, which match nothing in another"):
+        create_extractor("efficientnet-lite0", ModelOptions(pca=8), task=task)
+
+
 def test_each_clip_has_its_own_components():
     extractor = PCAExtractor(Given(random_map(0), random_map(1)), 2, fit_frames=1)
     alone = extractor.extract([frame(0, "a")])[0].data

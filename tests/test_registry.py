@@ -66,7 +66,8 @@ def test_every_preset_names_a_model_and_options_that_it_has():
         card = find_card(preset.model)
         family = next(f for f in all_families().values() if card in f.cards)
         given = {n for n, v in vars(preset.options).items() if v != getattr(ModelOptions(), n)}
-        assert given <= family.options | {"short_side", "input_size", "dtype"}, name
+        shared = {"short_side", "input_size", "dtype", "pca", "whitening"}
+        assert given <= family.options | shared, name
 
 
 def test_what_is_set_goes_over_the_cards_own_knobs():
@@ -157,7 +158,6 @@ def test_what_one_pass_can_not_give(model, layers, pca):
         (f"{EMBEDDED}+{EMBEDDED}", {"prompt": "a"}, "prompt set for efficientnet-lite0.efficient"),
         (EMBEDDED, {"layer": "up"}, "layer is 'up'; for efficientnet-lite0 it must be a block"),
         (EMBEDDED, {"layer": "16"}, "EfficientNet has no block 16; choose from 0 to 15"),
-        (EMBEDDED, {"pca": 10_000}, "pca is 10000, and .* have at most"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(model, options, message):

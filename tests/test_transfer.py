@@ -86,7 +86,7 @@ def test_masks_are_found_and_propagated(clips: Path, tmp_path: Path) -> None:
     assert "blocks10x1+14x1+15x1" in record["model"]
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["status"] == "complete"
-    assert "blocks4x1+10x1" in run["model"]
+    assert "blocks2x0.5+4x1+10x1+14x0.5" in run["model"]
     with Image.open(tmp_path / "transfer/match.png") as picture:
         assert picture.width > 2 * 500
 

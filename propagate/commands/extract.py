@@ -64,7 +64,7 @@ def extract(
 
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume exclude each other; give one.")
-    model, options = resolve_model(values)
+    model, options = resolve_model(values, task=values["task"])
     request = ExtractRequest(
         clips=clips,
         output=output,

@@ -73,7 +73,7 @@ def aggregation(output: Path, as_json: bool, **values: Any) -> None:
     from propagate.training.warps import WarpSettings
 
     mode = output_mode(overwrite=values.pop("overwrite"), resume=values.pop("resume"))
-    model, options = resolve_model(values)
+    model, options = resolve_model(values, task="semantic")
     names = ("steps", "lr", "width", "groups", "cells", "save_every")
     settings = TrainSettings(**{name: values[name] for name in names}, seed=options.seed)
     request = TrainRequest(

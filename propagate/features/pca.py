@@ -42,6 +42,7 @@ class PCAExtractor:
         self._whitening = whitening
         self._fit_frames = fit_frames
         self._bases: dict[str, tuple[Tensor, Tensor]] = {}
+        self._fitted: dict[str, int] = {}
 
     @property
     def identity(self) -> str:
@@ -62,23 +63,26 @@ class PCAExtractor:
     def fit(self, frames: Sequence[Frame]) -> None:
         """Fit the components of the clip that `frames` begins, unless that was done.
 
+        What was fitted on fewer frames, as by `extract` without this, is fitted again.
+
         Maps with fewer channels, or frames with fewer cells, have fewer components.
         """
         first = frames[: self._fit_frames]
-        if not first or first[0].source in self._bases:
+        if not first or len(first) <= self._fitted.get(first[0].source, 0):
             return
         cells = torch.cat([_cells(item) for frame in first for item in self._extract_one(frame)])
         mean, basis = principal_components(cells, min(self._components, *cells.shape))
         if self._whitening:
             basis = whitened(basis, cells - mean, self._whitening)
         self._bases[first[0].source] = mean, basis
+        self._fitted[first[0].source] = len(first)
 
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
         """Projected maps [components, gh, gw], float32, not normalised.
 
         A clip that was not fitted before is fitted on the first frames of this call.
         """
-        for source in {frame.source: None for frame in frames}:
+        for source in {frame.source: None for frame in frames if frame.source not in self._bases}:
             self.fit([frame for frame in frames if frame.source == source])
         maps = self._extractor.extract(frames)
         return [

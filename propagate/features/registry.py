@@ -156,7 +156,13 @@ def create_extractor(
     extractors = [
         _load(part, found, options, task) for part, found in zip(parts, located, strict=True)
     ]
-    return _compose(extractors, [part.weight for part in parts], options)
+    made = _compose(extractors, [part.weight for part in parts], options)
+    if task != "propagation" and " pca=" in made.identity:
+        raise InputError(
+            f"{model} gives each clip principal components of its own, which match nothing in "
+            "another; leave --pca out, and extract features to match with --task."
+        )
+    return made
 
 
 def create_layered(

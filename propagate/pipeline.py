@@ -116,7 +116,8 @@ class VideoPropagator(Generic[L]):
 
     def __iter__(self) -> Iterator[FrameResult[L]]:
         self._reached = self._resume
-        threads = min(torch.get_num_threads(), _MOST_THREADS)
+        # A processor's cores are busy anyway, and threads that share them wait for one another.
+        threads = min(torch.get_num_threads(), _MOST_THREADS) if self._device.type != "cpu" else 0
         with ExitStack() as stack:
             workspace = self._workspace
             if workspace is None and self.direction != "forward":

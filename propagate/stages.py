@@ -81,12 +81,16 @@ def finished(tasks: Iterable[Callable[[], T]], threads: int, name: str) -> Itera
 
     Args:
         tasks: made in the caller's thread, no more ahead of the results than there are threads.
-        threads: how many tasks are done at a time.
+        threads: how many tasks are done at a time; with 0 each is done before the next is made.
         name: of the threads.
 
     Raises:
         BaseException: what a task raised, in the place of its result.
     """
+    if not threads:
+        for task in tasks:
+            yield task()
+        return
     with ThreadPoolExecutor(threads, name) as pool:
         waiting: deque[Future[T]] = deque()
         try:

@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     interrupted. An error made by the input is one sentence on stderr.
     """
     # GNU OpenMP's threads wait by spinning for so long that torch becomes many times slower next to
-    # another busy program; this bounds it, and costs nothing measurable on an idle machine.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    # another busy program; a fifth of this costs twice the time on an idle machine, this nothing.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     keep_freed_memory()
     try:
         code = program.main(

@@ -42,7 +42,9 @@ def fuse(
         part = F.normalize(data, dim=0)
         if tuple(part.shape[1:]) != tuple(grid):
             how = "area" if part.shape[1] > grid[0] else "bilinear"
-            part = F.interpolate(part[None], size=grid, mode=how)[0]
+            # Maps lie in memory with channels last, which `part[None]` would hide.
+            batch = part.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+            part = F.interpolate(batch, size=grid, mode=how)[0]
         parts.append(part * (weight / total) ** 0.5)
     return F.normalize(torch.cat(parts), dim=0)
 

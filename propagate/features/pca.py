@@ -129,7 +129,7 @@ def _cells(item: FeatureMap) -> Float[Tensor, "n c"]:
 def _project(
     item: FeatureMap, mean: Float[Tensor, " c"], basis: Float[Tensor, "c k"]
 ) -> FeatureMap:
-    device = item.data.device
+    mean, basis = mean.to(item.data.device), basis.to(item.data.device)
     cells = item.normalised(torch.float32).data.permute(1, 2, 0)
-    projected = (cells - mean.to(device)) @ basis.to(device)
+    projected = torch.addmm(-mean @ basis, cells.flatten(0, 1), basis).view(*cells.shape[:2], -1)
     return FeatureMap(projected.permute(2, 0, 1), item.image_size, item.input_size)

@@ -66,11 +66,11 @@ def test_python_interface_gives_what_the_command_gives(
 
 
 def test_annotating_gets_better_with_every_annotation(tmp_path: Path) -> None:
-    printed = run_example("annotate.py", tmp_path, "8", "135", "240")
+    printed = run_example("annotate.py", tmp_path, "6", "135", "240")
     scores = [float(text) for text in re.findall(r"mean J ([\d.]+)", printed)]
     assert len(scores) == 3
     assert scores[0] > 0.8
     assert scores[-1] > scores[0]
     assert len(re.findall(r"annotate frame \d+: removes \d+% of the expected error", printed)) == 2
-    assert len(list((tmp_path / "run/masks").glob("*.png"))) == 8
+    assert len(list((tmp_path / "run/masks").glob("*.png"))) == 6
     assert (tmp_path / "run/overlay.mp4").stat().st_size > 1000

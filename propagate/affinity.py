@@ -131,7 +131,7 @@ def vote(
         tied = _vote_in_one_pass(search, query, sketch, context, settings, result, ties=ties)
         tiles = tuple(tile for tile in tiles if bool(tied[tile.queries].any()))
     if tiles:
-        _vote_intiles_of(query, context, settings, tiles, scores, alike)
+        _vote_in_tiles(query, context, settings, tiles, scores, alike)
     return Vote(scores.permute(2, 0, 1), alike)
 
 
@@ -180,7 +180,7 @@ def _vote_in_one_pass(
     return ((best[:, -1] == best[:, k - 1]) & best[:, -1].isfinite()).view(alike.shape).cpu()
 
 
-def _vote_intiles_of(
+def _vote_in_tiles(
     query: Float[Tensor, "gh gw c"],
     context: Sequence[ContextFrame],
     settings: PropagationSettings,

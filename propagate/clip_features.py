@@ -12,7 +12,7 @@ from propagate.features.base import FeatureExtractor
 from propagate.features.cache import FeatureCache
 from propagate.output.map_store import MapStore
 from propagate.output.workspace import Workspace
-from propagate.stages import Behind, ahead
+from propagate.stages import Behind, ahead, iterated
 from propagate.stopwatch import Stopwatch
 from propagate.types import FeatureMap, Frame
 from propagate.video.base import FrameReader
@@ -139,15 +139,10 @@ def frames_to_fit(reader: FrameReader, count: int) -> list[Frame]:
     Returns:
         In order; the very first ones where none of the first `_LOOKED_AT` shows anything.
     """
-    frames = iter(reader)
-    try:
+    with iterated(reader) as frames:
         first = list(islice(frames, count))
-        ahead = islice(chain(first, frames), _LOOKED_AT)
-        return list(islice(filter(_shows_something, ahead), count)) or first
-    finally:
-        close = getattr(frames, "close", None)
-        if close is not None:
-            close()
+        looked_at = islice(chain(first, frames), _LOOKED_AT)
+        return list(islice(filter(_shows_something, looked_at), count)) or first
 
 
 def _shows_something(frame: Frame) -> bool:

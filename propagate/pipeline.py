@@ -27,7 +27,7 @@ from propagate.progress import Progress, no_progress
 from propagate.propagation import ContextEntry, similarity_dtype
 from propagate.results import FrameResult, Pending, ResultMaker
 from propagate.spans import Span, backward_start, spans
-from propagate.stages import finished
+from propagate.stages import finished, iterated
 from propagate.stopwatch import Stopwatch
 from propagate.two_way import TwoWay
 from propagate.types import FeatureMap, Frame, L, LabelField, Masks, Size
@@ -354,10 +354,5 @@ def frame_at(reader: FrameReader, index: int) -> Frame:
 
 def first_frames(reader: FrameReader, count: int) -> list[Frame]:
     """Up to `count` pictures from the start of a clip, which is closed again at once."""
-    frames = iter(reader)
-    try:
+    with iterated(reader) as frames:
         return list(islice(frames, count))
-    finally:
-        close = getattr(frames, "close", None)
-        if close is not None:
-            close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread, current_thread
 from types import TracebackType
@@ -21,6 +22,18 @@ class _End(NamedTuple):
     """What comes behind the last item: the error that ended the stage, or None."""
 
     error: BaseException | None
+
+
+@contextmanager
+def iterated(items: Iterable[T]) -> Iterator[Iterator[T]]:
+    """An iterator over items, which is closed at once on the way out where that can be done."""
+    iterator = iter(items)
+    try:
+        yield iterator
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
 
 
 def ahead(items: Iterable[T], depth: int, name: str) -> Iterator[T]:
@@ -42,17 +55,14 @@ def ahead(items: Iterable[T], depth: int, name: str) -> Iterator[T]:
 
     def make() -> None:
         error = None
-        iterator = iter(items)
         try:
-            while room.acquire() and not stopped.is_set():
-                try:
-                    item = next(iterator)
-                except StopIteration:
-                    break
-                made.put((item,))
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
+            with iterated(items) as iterator:
+                while room.acquire() and not stopped.is_set():
+                    try:
+                        item = next(iterator)
+                    except StopIteration:
+                        break
+                    made.put((item,))
         except BaseException as raised:
             error = raised
         made.put(_End(error))

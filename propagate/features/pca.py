@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -13,6 +13,14 @@ from propagate.types import FeatureMap, Frame
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+
+class _Basis(NamedTuple):
+    """Components of a clip, and how many of its frames they were fitted on."""
+
+    mean: Float[Tensor, " c"]
+    directions: Float[Tensor, "c k"]
+    frames: int
 
 
 class PCAExtractor:
@@ -41,8 +49,7 @@ class PCAExtractor:
         self._components = components
         self._whitening = whitening
         self._fit_frames = fit_frames
-        self._bases: dict[str, tuple[Tensor, Tensor]] = {}
-        self._fitted: dict[str, int] = {}
+        self._bases: dict[str, _Basis] = {}
 
     @property
     def identity(self) -> str:
@@ -68,14 +75,14 @@ class PCAExtractor:
         Maps with fewer channels, or frames with fewer cells, have fewer components.
         """
         first = frames[: self._fit_frames]
-        if not first or len(first) <= self._fitted.get(first[0].source, 0):
+        fitted = self._bases.get(first[0].source) if first else None
+        if not first or (fitted is not None and len(first) <= fitted.frames):
             return
         cells = torch.cat([_cells(item) for frame in first for item in self._extract_one(frame)])
         mean, basis = principal_components(cells, min(self._components, *cells.shape))
         if self._whitening:
             basis = whitened(basis, cells - mean, self._whitening)
-        self._bases[first[0].source] = mean, basis
-        self._fitted[first[0].source] = len(first)
+        self._bases[first[0].source] = _Basis(mean, basis, len(first))
 
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
         """Projected maps [components, gh, gw], float32, not normalised.
@@ -86,7 +93,7 @@ class PCAExtractor:
             self.fit([frame for frame in frames if frame.source == source])
         maps = self._extractor.extract(frames)
         return [
-            _project(item, *self._bases[frame.source])
+            _project(item, self._bases[frame.source])
             for frame, item in zip(frames, maps, strict=True)
         ]
 
@@ -126,10 +133,8 @@ def _cells(item: FeatureMap) -> Float[Tensor, "n c"]:
     return item.normalised(torch.float32).data.flatten(1).T.cpu()
 
 
-def _project(
-    item: FeatureMap, mean: Float[Tensor, " c"], basis: Float[Tensor, "c k"]
-) -> FeatureMap:
-    mean, basis = mean.to(item.data.device), basis.to(item.data.device)
+def _project(item: FeatureMap, onto: _Basis) -> FeatureMap:
+    mean, basis = onto.mean.to(item.data.device), onto.directions.to(item.data.device)
     cells = item.normalised(torch.float32).data.permute(1, 2, 0)
     projected = torch.addmm(-mean @ basis, cells.flatten(0, 1), basis).view(*cells.shape[:2], -1)
     return FeatureMap(projected.permute(2, 0, 1), item.image_size, item.input_size)

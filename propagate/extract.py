@@ -22,10 +22,8 @@ from propagate.features.stored import (
     StoreDtype,
     compact,
     list_maps,
-    pack_map,
 )
-from propagate.output.atomic import atomic_path
-from propagate.output.feature_folder import FeatureFolder
+from propagate.output.feature_folder import FeatureFolder, write_map
 from propagate.output.record_folder import Mode
 from propagate.progress import Progress, no_progress
 from propagate.stages import ahead
@@ -202,21 +200,13 @@ class _Writer:
                 maps = self._extractor.extract(batch)
             for frame, name, features in zip(batch, names, maps, strict=True):
                 if name.frame not in present:
-                    self._write(folder / name.file, features, frame, name)
+                    self._write(folder, features, frame, name)
 
-    def _write(self, path: Path, features: FeatureMap, frame: Frame, name: MapName) -> None:
-        with self._clock.measure("write"), atomic_path(path) as temporary:
+    def _write(self, folder: Path, features: FeatureMap, frame: Frame, name: MapName) -> None:
+        with self._clock.measure("write"):
             item = compact(features, frame, dtype=self._dtype, raw=self._raw)
-            content = pack_map(item, frame, name)
-            try:
-                temporary.write_bytes(content)
-            except OSError as error:
-                raise OutputError(
-                    f"{path} can't be written ({error.strerror}); make room for it and continue "
-                    "with --resume."
-                ) from error
+            self.nbytes += write_map(folder, frame, item, name, advice="continue with --resume")
         self.maps += 1
-        self.nbytes += len(content)
 
 
 def _open(request: ExtractRequest, clip: str) -> FrameReader:

@@ -10,15 +10,14 @@ from typing import Any, get_args
 
 import torch
 
-from propagate.errors import InputError, OutputError
+from propagate.errors import InputError
 from propagate.features.device import resolve_dtype
 from propagate.features.hyper.synthetic import OPTIONS, TextToImage, create_hyper_generator
-from propagate.features.stored import MapName, StoreDtype, compact, pack_map
-from propagate.output.atomic import atomic_path
+from propagate.features.stored import MapName, StoreDtype, compact
+from propagate.output.feature_folder import write_map
 from propagate.output.generation_folder import GenerationFolder
 from propagate.output.record_folder import Mode
 from propagate.progress import Progress, no_progress
-from propagate.types import FeatureMap, Frame
 
 _MOST = 100_000  # that five digits can name
 
@@ -111,6 +110,7 @@ def generate_images(
     folder.prepare()
     folder.features.save(generator.identity)
     dtype = resolve_dtype(request.store_dtype, torch.device("cpu"))
+    maps = folder.features.maps_of(folder.clip)
     made: list[tuple[Path, str]] = []
     for position, prompt in enumerate(request.asked.prompts):
         first = position * request.count
@@ -119,7 +119,8 @@ def generate_images(
         for frame, features in generator.run(
             position, numbers, source=folder.clip, through=through
         ):
-            _store(folder, frame, compact(features, frame, dtype=dtype, raw=request.raw))
+            item = compact(features, frame, dtype=dtype, raw=request.raw)
+            write_map(maps, frame, item, MapName.of(frame), advice="start over with --overwrite")
             made.append((folder.write_image(frame), prompt))
     folder.features.finish(folder.clip, ())
     folder.features.save(generator.identity)
@@ -134,16 +135,3 @@ def _shown(progress: Progress[int], title: str, steps: range) -> Iterable[int]:
 
 def _title(prompt: str) -> str:
     return prompt if len(prompt) <= 30 else f"{prompt[:29]}…"
-
-
-def _store(folder: GenerationFolder, frame: Frame, features: FeatureMap) -> None:
-    name = MapName.of(frame)
-    path = folder.features.maps_of(folder.clip) / name.file
-    with atomic_path(path) as temporary:
-        try:
-            temporary.write_bytes(pack_map(features, frame, name))
-        except OSError as error:
-            raise OutputError(
-                f"{path} can't be written ({error.strerror}); make room for it and start over "
-                "with --overwrite."
-            ) from error

@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from propagate.commands.options import model_options, progress_bar, quiet_decoders, resolve_model
+from propagate.commands.options import (
+    model_options,
+    progress_bar,
+    quiet_decoders,
+    resolve_model,
+    store_options,
+)
 
 
 @click.command()
@@ -31,14 +37,7 @@ from propagate.commands.options import model_options, progress_bar, quiet_decode
     show_default=True,
     help="Whose default model options to take.",
 )
-@click.option(
-    "--store-dtype",
-    type=click.Choice(["fp16", "bf16", "fp32"]),
-    default="fp16",
-    show_default=True,
-    help="Floating-point type of the files.",
-)
-@click.option("--raw", is_flag=True, help="Store maps as they come, not with norm 1 in each cell.")
+@store_options
 @click.option("--overwrite", is_flag=True, help="Replace earlier features in the output folder.")
 @click.option(
     "--resume", is_flag=True, help="Continue, or add clips and frames to the output folder."

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from propagate.commands.options import output_mode, parse_size, progress_bar
+from propagate.commands.options import output_mode, parse_size, progress_bar, store_options
 from propagate.config import ModelOptions
 from propagate.types import Size
 
@@ -50,14 +50,7 @@ from propagate.types import Size
 @click.option("--batch-size", type=int, help="Most images computed at once.")
 @click.option("--memory", type=float, help="GB that activations may take; sets the batch.")
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
-@click.option(
-    "--store-dtype",
-    type=click.Choice(["fp16", "bf16", "fp32"]),
-    default="fp16",
-    show_default=True,
-    help="Floating-point type of the stored features.",
-)
-@click.option("--raw", is_flag=True, help="Store maps as they come, not with norm 1 in each cell.")
+@store_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier generation in the folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def generate(

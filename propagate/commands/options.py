@@ -138,6 +138,18 @@ _MODEL_OPTIONS = (
     click.option("--memory", type=float, help="GB that activations may take; sets the batch."),
     click.option("--offline", is_flag=True, default=None, help="Never ask a model hub."),
 )
+_STORE_OPTIONS = (
+    click.option(
+        "--store-dtype",
+        type=click.Choice(["fp16", "bf16", "fp32"]),
+        default="fp16",
+        show_default=True,
+        help="Floating-point type of the stored features.",
+    ),
+    click.option(
+        "--raw", is_flag=True, help="Store maps as they come, not with norm 1 in each cell."
+    ),
+)
 _PROPAGATION_OPTIONS = (
     click.option("--n-last-frames", type=int, help="Latest frames in the context."),
     click.option(
@@ -399,6 +411,11 @@ def propagation_options(command: Command) -> Command:
 def keypoint_options(command: Command) -> Command:
     """Add the options that are about keypoints to a command."""
     return _with(command, _KEYPOINT_OPTIONS)
+
+
+def store_options(command: Command) -> Command:
+    """Add the options that say how feature maps are stored."""
+    return _with(command, _STORE_OPTIONS)
 
 
 def keypoint_knobs(command: Command) -> Command:

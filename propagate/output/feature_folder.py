@@ -9,9 +9,45 @@ from pathlib import Path
 from typing import Any, Literal
 
 from propagate.errors import OutputError
-from propagate.features.stored import FORMAT, MAPS, RECORD, StoredClip, list_maps
-from propagate.output.atomic import make_folder, remove_leftovers
+from propagate.features.stored import (
+    FORMAT,
+    MAPS,
+    RECORD,
+    MapName,
+    StoredClip,
+    list_maps,
+    pack_map,
+)
+from propagate.output.atomic import atomic_path, make_folder, remove_leftovers
 from propagate.output.record_folder import Mode, RecordFolder
+from propagate.types import FeatureMap, Frame
+
+
+def write_map(
+    folder: Path, frame: Frame, features: FeatureMap, name: MapName, *, advice: str
+) -> int:
+    """Write the map of a frame, whole or not at all; returns its bytes.
+
+    Args:
+        folder: of the clip's maps.
+        frame: the picture.
+        features: its map, as it is to be stored.
+        name: of the file.
+        advice: what to do when there is no room, for the message.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    path = folder / name.file
+    content = pack_map(features, frame, name)
+    with atomic_path(path) as temporary:
+        try:
+            temporary.write_bytes(content)
+        except OSError as error:
+            raise OutputError(
+                f"{path} can't be written ({error.strerror}); make room for it and {advice}."
+            ) from error
+    return len(content)
 
 
 class FeatureFolder(RecordFolder):

@@ -41,8 +41,8 @@ from propagate.features.stored import read_record
 from propagate.generate import GenerateRequest, generate_images
 from propagate.types import Size
 from propagate.video import open_clip
-from tests.test_hyperfeatures import CHANNELS, STEPS, write_aggregation
-from tests.tiny_pipeline import save_tiny_pipeline
+from tests import test_hyperfeatures
+from tests.test_hyperfeatures import CHANNELS, STEPS
 
 CPU = torch.device("cpu")
 OPTIONS = ModelOptions(device="cpu", dtype="fp32", offline=True, seed=7)
@@ -50,17 +50,7 @@ PROMPTS = ("a cow", "cow cow")
 NEGATIVE = "dull"
 
 
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory) -> Path:
-    return save_tiny_pipeline(tmp_path_factory.mktemp("sd"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, pipeline) -> Path:
-    """An aggregation of the tiny pipeline."""
-    made = tmp_path_factory.mktemp("aggregation")
-    write_aggregation(made, str(pipeline))
-    return made
+pipeline, folder = test_hyperfeatures.pipeline, test_hyperfeatures.folder
 
 
 @pytest.fixture(scope="module")

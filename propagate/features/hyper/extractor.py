@@ -39,8 +39,7 @@ class HyperExtractor:
     @property
     def identity(self) -> str:
         """Weights, what is left out, and the source's."""
-        pruned = f" prune={self._prune:g}" if self._prune else ""
-        return f"hyper {self._weights}{pruned} of {self._source.identity}"
+        return aggregated_identity(self._weights, self._prune, self._source.identity)
 
     @property
     def batch_size(self) -> int:
@@ -64,6 +63,12 @@ class HyperExtractor:
             finite_map(data, frame, size, torch.float32)
             for frame, (data, size) in zip(frames, maps, strict=True)
         ]
+
+
+def aggregated_identity(weights: str, prune: float, source: str) -> str:
+    """What an aggregation's weights, what is left out, and its source are called together."""
+    pruned = f" prune={prune:g}" if prune else ""
+    return f"hyper {weights}{pruned} of {source}"
 
 
 def kept_places(network: AggregationNetwork, prune: float) -> frozenset[Place]:

@@ -20,7 +20,7 @@ from propagate.features.diffusion.vae import load_vae_decoder, vae_factor
 from propagate.features.families.hyper import recipe_of
 from propagate.features.frames import finite_map
 from propagate.features.hyper.create import load_fitting, locate_pipeline
-from propagate.features.hyper.extractor import kept_places
+from propagate.features.hyper.extractor import aggregated_identity, kept_places
 from propagate.features.hyper.generation import GenerationSettings, Generator, Texts, Through
 from propagate.features.hyper.network import Accumulator, AggregationNetwork
 from propagate.features.hyper.recipe import Inversion, Recipe, checksum
@@ -96,8 +96,7 @@ class HyperGenerator:
             )
         self._network, self._generator = network, generator
         self._wanted = kept_places(network, prune)
-        pruned = f" prune={prune:g}" if prune else ""
-        self.identity = f"hyper {weights}{pruned} of {generator.identity}"
+        self.identity = aggregated_identity(weights, prune, generator.identity)
 
     def run(
         self, prompt: int, numbers: Sequence[int], *, source: str, through: Through = iter

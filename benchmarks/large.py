@@ -7,20 +7,17 @@ Every row is `propagate run` in a process of its own, on a synthetic clip, with 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.memory import peak_of_run, write_clip
-from propagate.benchmarks.table import markdown_table
+from benchmarks.memory import cost_of_run, write_clip
+from benchmarks.tables import Row, table
 from propagate.geometry import resize_rgb
 from propagate.labels.mask_files import read_mask, write_mask
 from propagate.output.video_writer import VideoWriter
@@ -62,7 +59,7 @@ def cases(long: int) -> list[Case]:
     ]
 
 
-def run_case(case: Case, source: tuple[Path, Path], folder: Path) -> dict[str, Any]:
+def run_case(case: Case, source: tuple[Path, Path], folder: Path) -> Row:
     """Seconds by stage and peak memory of a case."""
     clip, mask, output = folder / "clip.mp4", folder / "first.png", folder / "out"
     # A process's peak starts with what the one that made it had.
@@ -72,20 +69,13 @@ def run_case(case: Case, source: tuple[Path, Path], folder: Path) -> dict[str, A
     maker.start()
     maker.join()
     options = ["--n-last-frames", str(case.context)]
-    start = time.perf_counter()
-    peak, _ = peak_of_run(clip, mask, output, str(case.short_side), *options)
-    wall = time.perf_counter() - start
-    seconds = json.loads((output / "run.json").read_text())["seconds"]
-    stages = ("decode", "extract", "propagate", "write", "render")
     return {
         "case": case.name,
         "frames": case.frames,
         "size": f"{case.width}x{case.height}",
         "objects": case.objects,
         "context": case.context,
-        "s a frame": f"{wall / case.frames:.3f}",
-        **{stage: f"{seconds.get(stage, 0) / case.frames:.3f}" for stage in stages},
-        "peak MiB": f"{peak:.0f}",
+        **cost_of_run(clip, mask, output, str(case.short_side), case.frames, *options),
     }
 
 
@@ -132,8 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         source = write_clip(Path(work) / "source", _SOURCE, "854x480")
         for number, case in enumerate(cases(long)):
             rows.append(run_case(case, source, Path(work) / str(number)))
-            print(" | ".join(map(str, rows[-1].values())), flush=True)
-    print(markdown_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows]))
+            print(rows[-1], flush=True)
+    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import gpu
 from benchmarks.affinity import METHODS, Case, measure
-from benchmarks.memory import peak_of_run, write_clip
+from benchmarks.memory import cost_of_run, write_clip
 from benchmarks.tables import Row, table
 
 # One at a time from DIFT's case; the published step takes gigabytes and is timed where it fits.
@@ -98,12 +98,8 @@ def runs(frames: Sequence[int], size: str) -> list[Row]:
         for count in frames:
             clip, mask = write_clip(Path(work) / str(count), count, size)
             output = Path(work) / f"out{count}"
-            start = time.perf_counter()
-            peak, _ = peak_of_run(clip, mask, output, size.split("x")[1])
-            wall = time.perf_counter() - start
-            record = json.loads((output / "run.json").read_text())
-            stages = {f"{name}, s": s / count for name, s in record["seconds"].items()}
-            rows.append({"frames": count, "s a frame": wall / count, **stages, "peak MiB": peak})
+            cost = cost_of_run(clip, mask, output, size.split("x")[1], count)
+            rows.append({"frames": count, **cost})
     return rows
 
 

@@ -72,12 +72,17 @@ def test_the_first_of_equals_is_kept() -> None:
 
 @st.composite
 def related_maps(draw: st.DrawFn) -> list[torch.Tensor]:
-    """A query and some keys that few directions explain, so that sketches are of use."""
+    """A query and some keys that few directions explain, so that sketches are of use.
+
+    The directions may be the leading channels, as of principal components.
+    """
     height, width = draw(st.integers(1, 9)), draw(st.integers(16, 40))
     seed, channels = draw(st.integers(0, 1000)), draw(st.sampled_from([24, 40]))
     generator = torch.Generator().manual_seed(seed)
     scene = torch.randn(height, width, 6, generator=generator)
     directions = torch.randn(6, channels, generator=generator)
+    if draw(st.booleans()):
+        directions = torch.eye(6, channels)
     frames = []
     for _ in range(draw(st.integers(2, 5))):
         noise = 0.05 * torch.randn(height, width, channels, generator=generator)
@@ -112,9 +117,10 @@ def test_sketches_change_nothing(
     assert torch.equal(plain[1], sketched[1])
 
 
-def test_a_sketch_bounds_every_product() -> None:
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_sketch_bounds_every_product(ordered: bool) -> None:
     generator = torch.Generator().manual_seed(1)
-    directions = torch.randn(5, 48, generator=generator)
+    directions = 7 * torch.eye(5, 48) if ordered else torch.randn(5, 48, generator=generator)
     one, other = (
         torch.randn(7, 30, 5, generator=generator) @ directions
         + 0.2 * torch.randn(7, 30, 48, generator=generator)
@@ -123,12 +129,23 @@ def test_a_sketch_bounds_every_product() -> None:
     basis = Basis.of(one)
     assert basis is not None
     products = one.flatten(0, 1) @ other.flatten(0, 1).T
-    ours, theirs = (basis.sketch(map_).data.transpose(1, 2).flatten(0, 1) for map_ in (one, other))
+    ours, theirs = (basis.sketch(map_) for map_ in (one, other))
+    assert (ours.leading is None) == ordered
+    if ours.leading is None or theirs.leading is None:
+        leading = one.flatten(0, 1), other.flatten(0, 1)
+    else:
+        leading = _cells(ours.leading), _cells(theirs.leading)
+    rests = _cells(ours.rests), _cells(theirs.rests)
     for level, count in enumerate(basis.levels):
-        rest = basis.levels[-1] + level
-        bounds = ours[:, :count] @ theirs[:, :count].T + ours[:, rest, None] * theirs[:, rest]
+        bounds = leading[0][:, :count] @ leading[1][:, :count].T
+        bounds += rests[0][:, level, None] * rests[1][:, level]
         assert (bounds > products).all()
         assert (bounds - products).mean() < 0.3 * products.abs().mean()
+
+
+def _cells(rows: torch.Tensor) -> torch.Tensor:
+    """[gh, n, gw] as [cells, n]."""
+    return rows.transpose(1, 2).flatten(0, 1)
 
 
 def test_no_basis_where_all_directions_matter_alike() -> None:

@@ -8,7 +8,8 @@
  * an orthonormal basis and the norm of the rest, so that by Cauchy and Schwarz a product is at most
  * that of the leading coordinates plus that of the norms. Segments in which no key can reach the
  * similarities that are kept already are left out. The others are computed as without sketches, so
- * the result is the same to the last bit.
+ * the result is the same to the last bit. Where the leading coordinates are the leading channels
+ * themselves, as of principal components, their products are the beginning of the others.
  *
  * Maps are [rows][channels][columns], so that a row segment is contiguous for each channel. */
 
@@ -16,6 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define LANES 16
@@ -62,29 +66,28 @@ accumulate(const float *keys, ptrdiff_t stride, const float *queries, int channe
     }
 }
 
-static inline __attribute__((always_inline)) void
-products(const float *keys, ptrdiff_t stride, const float *queries, int channels, int vectors,
-         vector out[QUERIES][2])
+/* Products that are yet to be made, or are made up to some channel. */
+static inline __attribute__((always_inline)) void nothing(vector sums[QUERIES][2])
 {
-    vector sums[QUERIES][2];
 #pragma GCC unroll 8
     for (int q = 0; q < QUERIES; q++)
         sums[q][0] = sums[q][1] = (vector){0};
-    accumulate(keys, stride, queries, channels, vectors, sums);
-#pragma GCC unroll 8
-    for (int q = 0; q < QUERIES; q++) {
-        out[q][0] = sums[q][0];
-        out[q][1] = vectors > 1 ? sums[q][1] : sums[q][0];
-    }
 }
 
+/* Lane by lane, which is what GCC makes of a loop over a vector, costs as much as a bound. */
 static inline int any(mask values)
 {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)values, (__m512i)values) != 0;
+#elif defined(__AVX__)
+    return !_mm256_testz_si256((__m256i)values, (__m256i)values);
+#else
     int found = 0;
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++)
         found |= values[i];
     return found;
+#endif
 }
 
 static inline int any_from(const vector values[2], float least)
@@ -92,21 +95,16 @@ static inline int any_from(const vector values[2], float least)
     return any((values[0] >= least) | (values[1] >= least));
 }
 
-/* Whether any product can be above its query's `least`, by sketches: leading coordinates, then the
- * norms of the rest behind each of the LEVELS numbers of coordinates. */
+/* Whether any product can be above its query's `least`: by leading coordinates, whose products are
+ * added to sums, and the norms of the rest behind each of the LEVELS numbers of coordinates. */
 static inline __attribute__((always_inline)) int
-promising(const float *keys, ptrdiff_t stride, const float *queries, const int *levels, int vectors,
-          const float *least)
+promising(const float *keys, ptrdiff_t stride, const float *queries, const float *rest,
+          ptrdiff_t rest_stride, const float *rests, const int *levels, int vectors,
+          const float *least, vector sums[QUERIES][2])
 {
-    vector sums[QUERIES][2];
-#pragma GCC unroll 8
-    for (int q = 0; q < QUERIES; q++)
-        sums[q][0] = sums[q][1] = (vector){0};
     for (int level = 0, done = 0; level < LEVELS; done = levels[level++]) {
         accumulate(keys + done * stride, stride, queries + done * QUERIES, levels[level] - done,
                    vectors, sums);
-        const float *rest = keys + (levels[LEVELS - 1] + level) * stride;
-        const float *rests = queries + (levels[LEVELS - 1] + level) * QUERIES;
         const vector left = *(const unaligned *)rest;
         const vector right = vectors > 1 ? *(const unaligned *)(rest + LANES) : left;
         mask above = {0};
@@ -118,6 +116,8 @@ promising(const float *keys, ptrdiff_t stride, const float *queries, const int *
         }
         if (!any(above))
             return 0;
+        rest += rest_stride;
+        rests += QUERIES;
     }
     return 1;
 }
@@ -149,15 +149,27 @@ static ptrdiff_t stride_of(const struct maps *maps, int map)
     return maps->strides[2 * map + 1];
 }
 
-/* What a call searches. `queries` and `sketched` are of rows y0 to y1, as `pack` puts them. */
+/* Queries of rows y0 to y1 as `pack` puts them, [row][tile][channel][query]. */
+struct packed {
+    const float *data;
+    int channels;
+};
+
+/* What a call searches. Of sketches, `leading` are the coordinates and `rests` the norms beyond. */
 struct search {
-    struct maps keys, sketches;
+    struct maps keys, leading, rests;
+    struct packed queries, leads, norms;
     const int *levels;
-    int height, width, channels, coordinates, keep, y0, y1;
-    const float *queries, *sketched;
+    int sketched, height, width, keep, y0, y1;
     float *best;
     int32_t *cells;
 };
+
+static const float *tile_of(const struct search *s, const struct packed *packed, int y, int tile)
+{
+    const ptrdiff_t tiles = (s->width + QUERIES - 1) / QUERIES;
+    return packed->data + ((y - s->y0) * tiles + tile) * packed->channels * QUERIES;
+}
 
 /* What is kept of one query: similarities in falling order, of equals the first cell first. */
 struct kept {
@@ -187,18 +199,58 @@ static void insert(const struct kept *kept, float value, int32_t cell)
     cells[at] = cell;
 }
 
+/* A tile of queries and a row of keys, of one map. */
+struct pair {
+    const float *queries, *keys;
+    ptrdiff_t stride;
+};
+
+static struct pair pair_of(const struct search *s, const struct packed *packed,
+                           const struct maps *maps, int y, int tile, int frame, int row)
+{
+    return (struct pair){tile_of(s, packed, y, tile), row_of(maps, frame + 1, row),
+                         stride_of(maps, frame + 1)};
+}
+
+/* Products of a tile with `vectors` times LANES keys from column `at` on; 0 if bounds say that none
+ * is above `least`. */
+static inline __attribute__((always_inline)) int
+products(const struct search *s, const struct pair *full, const struct pair *leading,
+         const struct pair *rests, int at, int vectors, const float *least, vector out[QUERIES][2])
+{
+    vector sums[QUERIES][2];
+    int done = 0;
+    nothing(sums);
+    if (s->sketched) {
+        if (!promising(leading->keys + at, leading->stride, leading->queries, rests->keys + at,
+                       rests->stride, rests->queries, s->levels, vectors, least, sums))
+            return 0;
+        if (leading->keys == full->keys)
+            done = s->levels[LEVELS - 1];
+        else
+            nothing(sums);
+    }
+    accumulate(full->keys + at + done * full->stride, full->stride, full->queries + done * QUERIES,
+               s->queries.channels - done, vectors, sums);
+#pragma GCC unroll 8
+    for (int q = 0; q < QUERIES; q++) {
+        out[q][0] = sums[q][0];
+        out[q][1] = vectors > 1 ? sums[q][1] : sums[q][0];
+    }
+    return 1;
+}
+
 /* One tile of queries against the keys of one row of a frame, at most `reach` columns away. */
 static void scan(const struct search *s, int y, int tile, int frame, int row, int reach)
 {
     const int x = tile * QUERIES, from = min(x, s->width - QUERIES);
     const int stop = min(from + QUERIES + reach, s->width);
-    const ptrdiff_t packed = (ptrdiff_t)(y - s->y0) * ((s->width + QUERIES - 1) / QUERIES) + tile;
-    const float *queries = s->queries + packed * s->channels * QUERIES;
-    const float *sketched = s->sketched + packed * s->coordinates * QUERIES;
-    const float *keys = row_of(&s->keys, frame + 1, row);
-    const float *sketch = s->coordinates ? row_of(&s->sketches, frame + 1, row) : NULL;
-    const ptrdiff_t stride = stride_of(&s->keys, frame + 1);
-    const ptrdiff_t sketch_stride = sketch ? stride_of(&s->sketches, frame + 1) : 0;
+    const struct pair full = pair_of(s, &s->queries, &s->keys, y, tile, frame, row);
+    struct pair leading = full, rests = full;
+    if (s->sketched) {
+        leading = pair_of(s, &s->leads, &s->leading, y, tile, frame, row);
+        rests = pair_of(s, &s->norms, &s->rests, y, tile, frame, row);
+    }
     const int32_t first_cell = ((int32_t)frame * s->height + row) * s->width;
     vector found[QUERIES][2];
     struct kept kept[QUERIES];
@@ -212,13 +264,10 @@ static void scan(const struct search *s, int y, int tile, int frame, int row, in
         lanes = stop - start > LANES ? WIDTH : LANES;
         const int at = min(start, s->width - lanes);
         if (lanes == WIDTH) {
-            if (sketch && !promising(sketch + at, sketch_stride, sketched, s->levels, 2, least))
+            if (!products(s, &full, &leading, &rests, at, 2, least, found))
                 continue;
-            products(keys + at, stride, queries, s->channels, 2, found);
-        } else {
-            if (sketch && !promising(sketch + at, sketch_stride, sketched, s->levels, 1, least))
-                continue;
-            products(keys + at, stride, queries, s->channels, 1, found);
+        } else if (!products(s, &full, &leading, &rests, at, 1, least, found)) {
+            continue;
         }
         for (int q = x - from; q < QUERIES; q++) {
             if (!any_from(found[q], least[q]))
@@ -250,43 +299,55 @@ static void scan_rows(const struct search *s, int frame, int near, int far, int 
     }
 }
 
+/* Rows y0 to y1 of the first of the maps, packed one after the other at `to`. */
+static struct packed packed_of(const struct search *s, const struct maps *maps, int channels,
+                               float *to)
+{
+    const struct packed packed = {to, channels};
+    for (int y = s->y0; y < s->y1; y++)
+        pack(row_of(maps, 0, y), stride_of(maps, 0), s->width, channels,
+             (float *)tile_of(s, &packed, y, 0));
+    return packed;
+}
+
 /* Search all frames for the queries of rows y0 to y1.
  *
  * The query comes as the first of the maps, the context after it.
  *
  * keys, strides  of each map: where it is, and how many floats its rows and channels are apart
- * sketches, sketch_strides  of each map the same, or NULL
- * levels         numbers of leading coordinates in a sketch, [LEVELS], rising
+ * leading, leading_strides, rests, rests_strides  of each map the same, or NULL without sketches:
+ *                leading coordinates, which may be the keys, and LEVELS norms
+ * levels         numbers of leading coordinates of which those are the rests, [LEVELS], rising
  * reach          columns to each side of a window at each distance in rows, [radius + 1]
  * limited        whether a window bounds each frame
  * best, cells    [height * width][keep]: similarities, -inf at first, and frame * area + cell, 0
  *
  * Returns 0, or 1 for want of memory. */
-int nearest(const float *const *keys, const ptrdiff_t *strides, const float *const *sketches,
-            const ptrdiff_t *sketch_strides, const int *levels, const uint8_t *limited, int frames,
+int nearest(const float *const *keys, const ptrdiff_t *strides, const float *const *leading,
+            const ptrdiff_t *leading_strides, const float *const *rests,
+            const ptrdiff_t *rests_strides, const int *levels, const uint8_t *limited, int frames,
             int height, int width, int channels, int radius, const int32_t *reach, int keep, int y0,
             int y1, float *best, int32_t *cells)
 {
-    const int coordinates = sketches ? levels[LEVELS - 1] + LEVELS : 0;
-    const size_t tiles = (width + QUERIES - 1) / QUERIES, rows = y1 - y0;
-    const size_t per_row = tiles * QUERIES * channels, sketch_row = tiles * QUERIES * coordinates;
-    float *packed = malloc(rows * (per_row + sketch_row) * sizeof(float));
+    const int sketched = leading != NULL, own = sketched && leading[0] != keys[0];
+    const int coordinates = own ? levels[LEVELS - 1] : 0, norms = sketched ? LEVELS : 0;
+    const size_t queries = (size_t)(y1 - y0) * ((width + QUERIES - 1) / QUERIES) * QUERIES;
+    float *packed = malloc(queries * (channels + coordinates + norms) * sizeof(float));
     if (!packed)
         return 1;
-    float *sketched = packed + rows * per_row;
-    const struct search s = {{keys, strides}, {sketches, sketch_strides}, levels, height, width,
-                             channels, coordinates, keep, y0, y1, packed, sketched, best, cells};
-    for (int y = y0; y < y1; y++) {
-        pack(row_of(&s.keys, 0, y), stride_of(&s.keys, 0), width, channels,
-             packed + (y - y0) * per_row);
-        if (sketches)
-            pack(row_of(&s.sketches, 0, y), stride_of(&s.sketches, 0), width, coordinates,
-                 sketched + (y - y0) * sketch_row);
-    }
+    struct search s = {.keys = {keys, strides}, .leading = {leading, leading_strides},
+                       .rests = {rests, rests_strides}, .levels = levels, .sketched = sketched,
+                       .height = height, .width = width, .keep = keep, .y0 = y0, .y1 = y1,
+                       .best = best, .cells = cells};
+    s.queries = s.leads = packed_of(&s, &s.keys, channels, packed);
+    if (own)
+        s.leads = packed_of(&s, &s.leading, coordinates, packed + queries * channels);
+    if (sketched)
+        s.norms = packed_of(&s, &s.rests, norms, packed + queries * (channels + coordinates));
     /* A row of sketches stays in the first-level cache. What is found early, in the rows and in the
      * frames that are most like the query, lets more of the others be left out. */
-    const int chunk = sketches ? 1 : max(CACHED / (channels * width), 1);
-    const int near = sketches ? min(NEAR, radius) : -1;
+    const int chunk = sketched ? 1 : max(CACHED / (channels * width), 1);
+    const int near = sketched ? min(NEAR, radius) : -1;
     for (int f = frames - 1; near >= 0 && f >= 0; f--)
         if (limited[f])
             scan_rows(&s, f, 0, near, chunk, reach);

@@ -78,7 +78,8 @@ def nearest(
     cells = torch.zeros((height * width, keep), dtype=torch.int32)
     shared = (
         *_pointers(maps),
-        *_pointers([sketch.data.transpose(1, 2) for sketch in sketches]),
+        *_pointers([_leading(*pair) for pair in zip(sketches, maps, strict=False)]),
+        *_pointers([sketch.rests.transpose(1, 2) for sketch in sketches]),
         (ctypes.c_int * len(sketches[0].levels))(*sketches[0].levels) if sketches else None,
         (ctypes.c_uint8 * len(keys))(*bounded),
         *(len(keys), height, width, channels, radius),
@@ -99,6 +100,11 @@ def nearest(
     else:
         list(_pool(threads).map(search, stripes))
     return best, cells
+
+
+def _leading(sketch: Sketch, map_: Float32[Tensor, "gh gw c"]) -> Float32[Tensor, "gh gw n"]:
+    """The leading coordinates of a map, which may be its own channels."""
+    return map_ if sketch.leading is None else sketch.leading.transpose(1, 2)
 
 
 def _pointers(maps: Sequence[Tensor]) -> tuple[Any, Any]:
@@ -143,10 +149,10 @@ def _function() -> Any:
         raise RuntimeError("nearest is not compiled here; ask `available` first.")
     function = library.nearest
     floats, integers = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int32)
-    maps = ctypes.POINTER(floats), ctypes.POINTER(ctypes.c_ssize_t)
+    maps = (ctypes.POINTER(floats), ctypes.POINTER(ctypes.c_ssize_t)) * 3
     number = ctypes.c_int
     function.argtypes = [
-        *(*maps, *maps, ctypes.POINTER(number), ctypes.POINTER(ctypes.c_uint8)),
+        *(*maps, ctypes.POINTER(number), ctypes.POINTER(ctypes.c_uint8)),
         *(number,) * 5,
         *(integers, number, number, number, floats, integers),
     ]

@@ -21,6 +21,9 @@ from propagate.types import Size
 if TYPE_CHECKING:
     from jaxtyping import Float32, UInt8
 
+# Rows and columns of a picture.
+Part = tuple[slice, slice]
+
 # Chosen on DAVIS-2016 train at 480p: windows of 13 pixels, of which the statistics see 7 x 7.
 _RADIUS_SHARE = 6 / 480
 _EPSILON = 1e-3
@@ -71,11 +74,19 @@ class Guide:
     """A picture that labels follow.
 
     Args:
-        rgb: the picture, or a part of it.
+        rgb: the picture, or a part of it; its sides are multiples of the settings' step.
         settings: of the filter.
+
+    Raises:
+        InputError: they aren't.
     """
 
     def __init__(self, rgb: UInt8[np.ndarray, "h w 3"], settings: GuideSettings) -> None:
+        if any(side % settings.step for side in rgb.shape[:2]):
+            raise InputError(
+                f"The picture is {Size(*rgb.shape[:2])}; its sides must be multiples of the "
+                f"step, {settings.step}."
+            )
         self._settings = settings
         self._colours = [plane.astype(np.float32) / 255 for plane in cv2.split(rgb)]
         self._coarse = [self._shrunk(plane) for plane in self._colours]
@@ -88,37 +99,48 @@ class Guide:
             settings.epsilon,
         )
 
-    def refine(self, scores: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    def refine(
+        self, scores: Float32[np.ndarray, "h w"], part: Part | None = None
+    ) -> Float32[np.ndarray, "h w"]:
         """Scores of one label, filtered; constant ones stay, and a sum of labels stays their sum.
 
         Args:
-            scores: one per pixel of the picture. They may leave their range a little.
+            scores: one per pixel of the part. They may leave their range a little.
+            part: rows and columns of the picture, which begin and end at whole steps. Where scores
+                are 0 all along its border, `reach` deep, the result is that of the whole picture.
         """
+        rows, columns = part or (slice(0, scores.shape[0]), slice(0, scores.shape[1]))
+        step = self._settings.step
+        at = (
+            slice(rows.start // step, rows.stop // step),
+            slice(columns.start // step, columns.stop // step),
+        )
+        means = [plane[at] for plane in self._means]
         coarse = self._shrunk(scores)
         mean = self._windowed(coarse)
         joint = [
-            self._windowed(plane * coarse) - middle * mean
-            for plane, middle in zip(self._coarse, self._means, strict=True)
+            self._windowed(plane[at] * coarse) - middle * mean
+            for plane, middle in zip(self._coarse, means, strict=True)
         ]
-        slopes = [sum(self._inverse[i, j] * joint[j] for j in range(3)) for i in range(3)]
-        offset = mean - sum(s * m for s, m in zip(slopes, self._means, strict=True))
-        result = self._grown(offset, scores.shape)
+        slopes = [sum(self._inverse[i, j][at] * joint[j] for j in range(3)) for i in range(3)]
+        offset = mean - sum(s * m for s, m in zip(slopes, means, strict=True))
+        result = self._grown(offset)
         for slope, plane in zip(slopes, self._colours, strict=True):
-            result += self._grown(slope, scores.shape) * plane
+            cv2.accumulateProduct(self._grown(slope), plane[rows, columns], result)
         return result
 
     def _shrunk(self, plane: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h2 w2"]:
         step = self._settings.step
         if step == 1:
             return plane
-        height, width = (-(-side // step) for side in plane.shape)
+        height, width = (side // step for side in plane.shape)
         return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA))
 
-    def _grown(
-        self, plane: Float32[np.ndarray, "h2 w2"], shape: tuple[int, ...]
-    ) -> Float32[np.ndarray, "h w"]:
+    def _grown(self, plane: Float32[np.ndarray, "h2 w2"]) -> Float32[np.ndarray, "h w"]:
         """The mean of the functions of a pixel's windows, at every pixel."""
-        return np.asarray(cv2.resize(self._windowed(plane), (shape[1], shape[0])))
+        step = self._settings.step
+        size = plane.shape[1] * step, plane.shape[0] * step
+        return np.asarray(cv2.resize(self._windowed(plane), size))
 
     def _windowed(self, plane: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
         """Mean over the window around each place; the picture is mirrored at its border."""

@@ -11,12 +11,17 @@ import torch.nn.functional as F  # noqa: N812, the field's usual name
 
 from propagate.config import MaskDecoding, MaskEncoding
 from propagate.geometry import resize_area, resize_ids
-from propagate.labels.guided import Guide, GuideSettings
+from propagate.labels.guided import Guide, GuideSettings, Part
 from propagate.types import LabelField, Masks, Size
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Integer, UInt8
     from torch import Tensor
+
+# Of the best score of a cell: an object with less of it is not what the pixels there will be.
+_CONTENDS = 0.1
+# Sums of all channels that differ by less are one.
+_SAME_SUM = 1e-4
 
 
 def encode_masks(
@@ -118,43 +123,82 @@ def _argmax_bilinear(field: LabelField, size: Size) -> Integer[np.ndarray, "h w"
 def _argmax_guided(
     field: LabelField, rgb: UInt8[np.ndarray, "h w 3"]
 ) -> Integer[np.ndarray, "h w"]:
-    """Argmax of the filtered channels; what no object comes near is background, the first one."""
+    """Argmax of the filtered channels, an object in its own part of the picture alone.
+
+    The filter keeps sums, so what objects leave of the sum of all channels is background, the first
+    of them.
+    """
     size = Size(*rgb.shape[:2])
     scores = field.scores.float().cpu().numpy()
     ids = _id_table(field.ids)
-    result = np.full(size, ids[0])
-    objects = [
-        (i, channel) for i, channel in zip(ids[1:], scores[1:], strict=True) if channel.any()
-    ]
+    contends = (scores > _CONTENDS * scores.max(0)) & (scores > 0)
+    objects = [i for i in range(1, len(ids)) if contends[i].any()]
     if not objects:
-        return result
+        return np.full(size, ids[0])
     settings = GuideSettings.of(size)
-    occupied = np.any([channel != 0 for _, channel in objects], axis=0)
-    part = _part_around(occupied, size, settings)
-    guide = Guide(rgb[part], settings)
-    best = guide.refine(_interpolate(scores[0], size, part))
-    for label, channel in objects:
-        values = guide.refine(_interpolate(channel, size, part))
-        wins = values > best
-        np.copyto(best, values, where=wins)
-        result[part][wins] = label
+    picture = _part_around(np.any(contends[1:], axis=0), size, settings)
+    guide = Guide(_cut(rgb, picture), settings)
+    total = np.zeros([side.stop - side.start for side in picture], np.float32)
+    best = np.zeros_like(total)
+    found = np.full(total.shape, ids[0])
+    for i in objects:
+        part = _part_around(contends[i], size, settings)
+        here = _within(part, picture)
+        values = guide.refine(_interpolate(scores[i], size, part), here)
+        total[here] += values
+        wins = values > best[here]
+        np.copyto(best[here], values, where=wins)
+        found[here][wins] = ids[i]
+    background = _filtered_sum(guide, scores, size, picture) - total
+    found[background >= best] = ids[0]
+    result = np.full(size, ids[0])
+    kept = result[picture]
+    kept[:] = found[: kept.shape[0], : kept.shape[1]]
     return result
 
 
-def _part_around(
-    occupied: Bool[np.ndarray, "gh gw"], size: Size, settings: GuideSettings
-) -> tuple[slice, slice]:
-    """The pixels that occupied cells can influence through the filter.
+def _filtered_sum(
+    guide: Guide, scores: Float32[np.ndarray, "k gh gw"], size: Size, part: Part
+) -> Float32[np.ndarray, "h w"] | float:
+    """The sum of all channels in a part of the picture, filtered; a constant stays what it is."""
+    total = scores.sum(0)
+    if np.ptp(total) < _SAME_SUM:
+        return float(total.mean())
+    return guide.refine(_interpolate(total, size, part))
 
-    It begins at a whole step of the filter, whose statistics are then as of the whole image.
+
+def _part_around(occupied: Bool[np.ndarray, "gh gw"], size: Size, settings: GuideSettings) -> Part:
+    """The pixels that occupied cells can influence through the filter, in whole steps of it.
+
+    At the right and the lower border it may go on behind the picture.
     """
     around = []
     for cells, count, length in zip(np.nonzero(occupied), occupied.shape, size, strict=True):
         pixels = _pixels_around(cells, count, length)
-        start = max(pixels.start - settings.reach, 0) // settings.step * settings.step
-        stop = -(-(pixels.stop + settings.reach) // settings.step) * settings.step
-        around.append(slice(start, min(stop, length)))
+        start = max(pixels.start - settings.reach, 0) // settings.step
+        stop = -(-min(pixels.stop + settings.reach, length) // settings.step)
+        around.append(slice(start * settings.step, stop * settings.step))
     return around[0], around[1]
+
+
+def _within(part: Part, whole: Part) -> Part:
+    """The part as seen from the beginning of the whole."""
+    rows, columns = (
+        slice(inner.start - outer.start, inner.stop - outer.start)
+        for inner, outer in zip(part, whole, strict=True)
+    )
+    return rows, columns
+
+
+def _cut(rgb: UInt8[np.ndarray, "h w 3"], part: Part) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """A part of the picture, which is mirrored behind its borders."""
+    inside = rgb[part]
+    missing = [side.stop - side.start - n for side, n in zip(part, inside.shape[:2], strict=True)]
+    if not any(missing):
+        return inside
+    return np.asarray(
+        cv2.copyMakeBorder(inside, 0, missing[0], 0, missing[1], borderType=cv2.BORDER_REFLECT)
+    )
 
 
 def _pixels_around(cells: np.ndarray, count: int, length: int) -> slice:

@@ -17,14 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from propagate.errors import InputError
 from propagate.types import LabelField, State
-
-if TYPE_CHECKING:
-    from jaxtyping import Float32
-    from torch import Tensor
 
 # An object with less than this share of the cells it has in the reference is hidden.
 _HIDDEN = 0.01
@@ -133,6 +129,6 @@ def _judge(signals: Signals, reference_size: int, *, given: bool) -> ObjectConfi
 
 def _sizes(field: LabelField) -> dict[int, int]:
     """Cells in which each label has the highest score, if any label has one."""
-    best: Float32[Tensor, "gh gw"] = field.scores.argmax(0)
-    counts = best[field.scores.amax(0) > 0].bincount(minlength=len(field.ids))
+    highest, best = field.scores.max(0)  # argmax takes ten times as long
+    counts = best[highest > 0].bincount(minlength=len(field.ids))
     return dict(zip(field.ids, counts.tolist(), strict=True))

@@ -118,14 +118,23 @@ def test_it_is_an_extractor_that_is_fitted():
     assert not isinstance(Given(random_map(0)), FittedExtractor)
 
 
-def test_a_clip_is_fitted_before_it_is_propagated():
+def test_a_clip_is_fitted_before_it_is_propagated_and_no_map_computed_twice():
     inner = Given(*(random_map(seed) for seed in range(6)))
     masks = Masks(np.eye(64, 96, dtype=np.uint8))
     extractor = PCAExtractor(inner, 3, fit_frames=2)
     settings = VideoSettings(precision="fp32")
     clip = Watched(6)
     list(VideoPropagator(clip, masks, extractor=extractor, settings=settings, device="cpu"))
-    assert inner.asked == [0, 1, 0, 1, 2, 3, 4, 5]
+    assert inner.asked == [0, 1, 2, 3, 4, 5]
+
+
+def test_another_picture_at_the_place_of_a_fitted_one_is_looked_at():
+    inner = Given(random_map(0), random_map(1))
+    extractor = PCAExtractor(inner, 3, fit_frames=2)
+    extractor.fit([frame(0), frame(1)])
+    changed = replace(frame(1), rgb=255 - frame(1).rgb)
+    extractor.extract([frame(0), changed, frame(1)])
+    assert inner.asked == [0, 1, 1]
 
 
 @pytest.mark.parametrize("power", [0.25, 1.0])

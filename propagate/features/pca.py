@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
 from propagate.features.base import FeatureExtractor
@@ -21,6 +22,13 @@ class _Basis(NamedTuple):
     mean: Float[Tensor, " c"]
     directions: Float[Tensor, "c k"]
     frames: int
+
+
+class _Known(NamedTuple):
+    """A frame whose map was needed for the components already."""
+
+    frame: Frame
+    map: FeatureMap
 
 
 class PCAExtractor:
@@ -50,6 +58,7 @@ class PCAExtractor:
         self._whitening = whitening
         self._fit_frames = fit_frames
         self._bases: dict[str, _Basis] = {}
+        self._known: list[_Known] = []
 
     @property
     def identity(self) -> str:
@@ -78,11 +87,15 @@ class PCAExtractor:
         fitted = self._bases.get(first[0].source) if first else None
         if not first or (fitted is not None and len(first) <= fitted.frames):
             return
-        cells = torch.cat([_cells(item) for frame in first for item in self._extract_one(frame)])
+        maps = [item for frame in first for item in self._extractor.extract([frame])]
+        cells = torch.cat([_cells(item) for item in maps])
         mean, basis = principal_components(cells, min(self._components, *cells.shape))
         if self._whitening:
             basis = whitened(basis, cells - mean, self._whitening)
-        self._bases[first[0].source] = _Basis(mean, basis, len(first))
+        fitted = _Basis(mean, basis, len(first))
+        self._bases[first[0].source] = fitted
+        projected = (_project(item, fitted) for item in maps)
+        self._known = [_Known(*pair) for pair in zip(first, projected, strict=True)]
 
     def extract(self, frames: Sequence[Frame]) -> list[FeatureMap]:
         """Projected maps [components, gh, gw], float32, not normalised.
@@ -91,14 +104,20 @@ class PCAExtractor:
         """
         for source in {frame.source: None for frame in frames if frame.source not in self._bases}:
             self.fit([frame for frame in frames if frame.source == source])
-        maps = self._extractor.extract(frames)
+        known = [self._take(frame) for frame in frames]
+        others = [frame for frame, item in zip(frames, known, strict=True) if item is None]
+        maps = iter(self._extractor.extract(others) if others else ())
         return [
-            _project(item, self._bases[frame.source])
-            for frame, item in zip(frames, maps, strict=True)
+            item or _project(next(maps), self._bases[frame.source])
+            for frame, item in zip(frames, known, strict=True)
         ]
 
-    def _extract_one(self, frame: Frame) -> list[FeatureMap]:
-        return self._extractor.extract([frame])
+    def _take(self, frame: Frame) -> FeatureMap | None:
+        """The map of a frame that components were fitted on, once: it comes but once in a run."""
+        for index, known in enumerate(self._known):
+            if _same(known.frame, frame):
+                return self._known.pop(index).map
+        return None
 
 
 def principal_components(
@@ -127,6 +146,12 @@ def whitened(
     deviation = (centred @ basis).double().square().mean(0).sqrt()
     relative = (deviation / deviation.amax().clamp_min(1e-12)).clamp_min(1e-3)
     return (basis * relative.pow(-power)).float()
+
+
+def _same(one: Frame, other: Frame) -> bool:
+    """Whether two frames are the same place of a clip and the same picture."""
+    places = (one.source, one.index) == (other.source, other.index)
+    return places and np.array_equal(one.rgb, other.rgb)
 
 
 def _cells(item: FeatureMap) -> Float[Tensor, "n c"]:

@@ -79,6 +79,22 @@ def test_same_padding_is_as_defined(kernel: int, stride: int, groups: int) -> No
         torch.testing.assert_close(conv(x), expected)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("groups", [1, 6])
+def test_a_clipped_convolution_ends_with_a_relu6(
+    monkeypatch: pytest.MonkeyPatch, groups: int, at_once: bool
+) -> None:
+    if not at_once:
+        monkeypatch.setattr(efficientnet, "_clips_at_once", lambda _: False)
+    conv = efficientnet._SameConv(6, 6, 3, 2, groups=groups).requires_grad_(False)
+    x = 20 * torch.randn(2, 6, 9, 12, generator=torch.Generator().manual_seed(0))
+    plain = conv(x)
+    conv.clipped = True
+    torch.testing.assert_close(conv(x), torch.nn.functional.relu6(plain))
+    assert plain.min() < 0
+    assert plain.max() > 6
+
+
 def test_embedded_model_recognises_a_flipped_image_cell_by_cell(embedded: FeatureExtractor) -> None:
     """Features describe content: a mirrored picture's best matches are mirrored too."""
     y, x = np.mgrid[:96, :128]

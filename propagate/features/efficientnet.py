@@ -164,7 +164,7 @@ class _Network(nn.Module):
 
     def __init__(self, state: dict[str, Tensor], last: int) -> None:
         super().__init__()
-        self.stem = _folded(state, "_conv_stem", "_bn0", stride=2)
+        self.stem = _folded(state, "_conv_stem", "_bn0", stride=2, clipped=True)
         specs = [
             (kernel, stride if repeat == 0 else 1, expansion)
             for repeats, kernel, stride, expansion, *_ in _STAGES
@@ -181,7 +181,7 @@ class _Network(nn.Module):
         x = ((pixels.float() - _PIXEL_MEAN) / _PIXEL_SCALE).to(
             self.stem.weight.dtype, memory_format=torch.channels_last
         )
-        x = F.relu6(self.stem(x), inplace=True)
+        x = self.stem(x)
         outputs = []
         for block in self.blocks:
             x = block(x)
@@ -195,22 +195,27 @@ class _Block(nn.Module):
     def __init__(self, state: dict[str, Tensor], key: str, stride: int, expansion: int) -> None:
         super().__init__()
         self.expand = (
-            _folded(state, f"{key}_expand_conv", f"{key}_bn0") if expansion > 1 else nn.Identity()
+            _folded(state, f"{key}_expand_conv", f"{key}_bn0", clipped=True)
+            if expansion > 1
+            else nn.Identity()
         )
-        self.depthwise = _folded(state, f"{key}_depthwise_conv", f"{key}_bn1", stride=stride)
+        self.depthwise = _folded(
+            state, f"{key}_depthwise_conv", f"{key}_bn1", stride=stride, clipped=True
+        )
         self.project = _folded(state, f"{key}_project_conv", f"{key}_bn2")
         first = self.expand if isinstance(self.expand, _SameConv) else self.depthwise
         self.residual = stride == 1 and first.in_channels == self.project.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if isinstance(self.expand, nn.Identity) else F.relu6(self.expand(x), inplace=True)
-        y = self.project(F.relu6(self.depthwise(y), inplace=True))
+        y = self.project(self.depthwise(self.expand(x)))
         result: Tensor = x + y if self.residual else y
         return result
 
 
 class _SameConv(nn.Conv2d):
-    """TensorFlow's "SAME" padding: the odd pixel goes right and below."""
+    """TensorFlow's "SAME" padding, the odd pixel right and below; `clipped` by a ReLU6 at will."""
+
+    clipped = False
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -222,21 +227,45 @@ class _SameConv(nn.Conv2d):
         before, odd = [pad // 2 for pad in total], [pad % 2 for pad in total]
         if any(odd) and self.groups == 1:
             (top, left), (bottom, right) = before, (pad - pad // 2 for pad in total)
-            return super().forward(F.pad(x, (left, right, top, bottom)))
+            return self._convolved(F.pad(x, (left, right, top, bottom)), [0, 0])
         # Padding inside the convolution is cheaper. With a stride more of it on all sides, the
         # windows are the same but for one more in front.
         padding = [pad + stride * one for pad, one in zip(before, odd, strict=True)]
-        y = F.conv2d(x, self.weight, self.bias, stride, padding, 1, self.groups)
+        y = self._convolved(x, padding)
         return y[:, :, odd[0] : odd[0] + sides[0], odd[1] : odd[1] + sides[1]]
 
+    def _convolved(self, x: Tensor, padding: list[int]) -> Tensor:
+        if self.clipped and _clips_at_once(x):
+            # What torch.compile makes of the two: one pass over the result instead of two.
+            how = (padding, self.stride, self.dilation, self.groups, "hardtanh", (0.0, 6.0), "")
+            clipped: Tensor = torch.ops.mkldnn._convolution_pointwise(
+                x, self.weight, self.bias, *how
+            )
+            return clipped
+        y = F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return F.relu6(y, inplace=True) if self.clipped else y
 
-def _folded(state: dict[str, Tensor], conv: str, norm: str, *, stride: int = 1) -> _SameConv:
-    """A convolution with its batch norm's scale and shift merged in."""
+
+def _clips_at_once(x: Tensor) -> bool:
+    """Whether there is a convolution with a ReLU6 for `x`; other types need new processors."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
+
+
+def _folded(
+    state: dict[str, Tensor], conv: str, norm: str, *, stride: int = 1, clipped: bool = False
+) -> _SameConv:
+    """A convolution with its batch norm's scale and shift merged in, and a ReLU6 behind it."""
     weight = state[f"{conv}.weight"]
     out_channels, in_group, kernel, _ = weight.shape
     groups = out_channels if in_group == 1 and kernel > 1 else 1
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + _BATCH_NORM_EPSILON).sqrt()
     layer = _SameConv(in_group * groups, out_channels, kernel, stride, groups=groups)
+    layer.clipped = clipped
     layer.weight = nn.Parameter(weight * scale[:, None, None, None])
     layer.bias = nn.Parameter(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale)
     return layer

@@ -39,14 +39,14 @@ def fuse(
     grid = grid or (finest[0], finest[1])
     parts = []
     for data, weight in maps:
-        part = F.normalize(data, dim=0)
-        if tuple(part.shape[1:]) != tuple(grid):
-            how = "area" if part.shape[1] > grid[0] else "bilinear"
-            # Maps lie in memory with channels last, which `part[None]` would hide.
-            batch = part.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
-            part = F.interpolate(batch, size=grid, mode=how)[0]
-        parts.append(part * (weight / total) ** 0.5)
-    return F.normalize(torch.cat(parts), dim=0)
+        # Maps lie in memory with channels last, and so they stay: a cell is read at once.
+        cells = F.normalize(data.permute(1, 2, 0), dim=2)
+        if tuple(cells.shape[:2]) != tuple(grid):
+            how = "area" if cells.shape[0] > grid[0] else "bilinear"
+            batch = cells[None].permute(0, 3, 1, 2)
+            cells = F.interpolate(batch, size=grid, mode=how)[0].permute(1, 2, 0)
+        parts.append(cells * (weight / total) ** 0.5)
+    return F.normalize(torch.cat(parts, 2), dim=2).permute(2, 0, 1)
 
 
 def fuse_maps(

@@ -1,8 +1,9 @@
 """The propagation step on frames of real clips, with the embedded model's features.
 
 Run: python -m benchmarks.real_step --data DIR    (DIR holds DAVIS/JPEGImages/480p)
-The published step and ours on the same frames: under DIFT's windows, and as the default has it,
-with the reference searched whole. What bounds leave out depends on the features; noise has no gain.
+The published step and ours on the same frames, with the plain channels of two blocks and with the
+default's components: under DIFT's windows, and as the default has it, with the reference searched
+whole. What bounds leave out depends on the features; noise has no gain.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, product
 from pathlib import Path
 
 import torch
@@ -19,18 +21,28 @@ import torch
 from benchmarks.reference import dense_vote
 from propagate.affinity import ContextFrame, basis_of, laid_out, vote
 from propagate.benchmarks.table import markdown_table
-from propagate.config import ModelOptions, PropagationSettings
+from propagate.config import ModelOptions, PropagationSettings, preset
+from propagate.features.base import FittedExtractor
 from propagate.features.registry import create_extractor
 from propagate.video import open_clip
 
 _CONTEXT = 8
-_HEAD = ("clip", "reference", "published, s", "ours, all products, s", "ours, s", "times faster")
+_HEAD = (
+    *("clip", "features", "reference"),
+    *("published, s", "ours, all products, s", "ours, s", "times faster"),
+)
+FEATURES = {
+    "blocks 4+10": ModelOptions(dtype="fp32"),
+    "default": replace(preset("default").options, dtype="fp32"),
+}
 
 
-def features_of(clip: Path) -> list[torch.Tensor]:
+def features_of(clip: Path, options: ModelOptions) -> list[torch.Tensor]:
     """Unit features [gh, gw, c] of the first frame and of the latest ones before a later frame."""
-    extractor = create_extractor("efficientnet-lite0", ModelOptions(dtype="fp32"))
+    extractor = create_extractor("efficientnet-lite0", options)
     frames = list(islice(open_clip(str(clip)), 2 * _CONTEXT + 1))
+    if isinstance(extractor, FittedExtractor):
+        extractor.fit(frames[: extractor.fit_frames])
     chosen = [frames[0], *frames[-_CONTEXT:]]
     return [
         map_.normalised(torch.float32).data.permute(1, 2, 0)
@@ -76,13 +88,15 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     arguments = parser.parse_args()
     rows = []
-    for clip in arguments.clips:
-        maps = features_of(arguments.data / "DAVIS" / "JPEGImages" / "480p" / clip)
+    for clip, name in product(arguments.clips, FEATURES):
+        folder = arguments.data / "DAVIS" / "JPEGImages" / "480p" / clip
+        maps = features_of(folder, FEATURES[name])
         for whole in (False, True):
             published, plain, sketched = measure(maps, arguments.repeat, whole=whole)
             rows.append(
                 [
                     clip,
+                    name,
                     "searched whole" if whole else "in its window",
                     *(f"{seconds:.3f}" for seconds in (published, plain, sketched)),
                     f"{published / sketched:.1f}",

@@ -159,9 +159,8 @@ def test_keypoints_of_several_frames_are_corrected_in_place(
     assert any(line.startswith("8,disc,32,32,1") for line in after)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_cut_run_of_two_passes_goes_on_byte_by_byte(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path, how: signal.Signals
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip: Path
 ) -> None:
     refs = ("--ref", f"6={tmp_path / '6.png'}", "--ref", f"13={tmp_path / '13.png'}")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -169,7 +168,7 @@ def test_a_cut_run_of_two_passes_goes_on_byte_by_byte(
     files = [
         "cache/maps/000004-*", "cache/forward/000009*", "cache/backward/000003*", "masks/00016.png"
     ]  # fmt: skip
-    for pattern in files:
+    for pattern, how in zip(files, [signal.SIGKILL, signal.SIGINT] * 2, strict=True):
         resume = ["--resume"] if cut.exists() else []
         arguments = [str(ROOT / "cli.py"), "run", clip, *refs, "-o", cut, *QUICK, *resume]
         with subprocess.Popen([sys.executable, *map(str, arguments)]) as process:

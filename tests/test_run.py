@@ -176,15 +176,14 @@ def test_frames_keep_their_numbers_in_a_range(
     assert list(masks(tmp_path / "out")) == ["img10.png", "img4.png", "img7.png"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_resumed_run_is_identical_to_an_uninterrupted_one(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, how: signal.Signals
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     clip, mask = write_clip(tmp_path, 30)
     quick = ("--no-overlay", "--short-side", "160")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert call(capsys, "run", clip, mask, "-o", whole, *quick)[0] == 0
-    for wait_for in (5, 18):
+    for wait_for, how in ((5, signal.SIGKILL), (18, signal.SIGINT)):
         arguments = ["run", clip, mask, "-o", cut, *quick]
         with subprocess.Popen(
             command(*arguments, *(["--resume"] if cut.exists() else [])),

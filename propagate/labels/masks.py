@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Of the best score of a cell: an object with less of it is not what the pixels there will be.
-_CONTENDS = 0.1
-# Sums of all channels that differ by less are one.
-_SAME_SUM = 1e-4
+_CONTENDS = 0.5
 
 
 def encode_masks(
@@ -123,61 +122,59 @@ def _argmax_bilinear(field: LabelField, size: Size) -> Integer[np.ndarray, "h w"
 def _argmax_guided(
     field: LabelField, rgb: UInt8[np.ndarray, "h w 3"]
 ) -> Integer[np.ndarray, "h w"]:
-    """Argmax of the filtered channels, an object in its own part of the picture alone.
-
-    The filter keeps sums, so what objects leave of the sum of all channels is background, the first
-    of them.
-    """
+    """Argmax of the filtered channels, an object only where it may win; the rest is background."""
     size = Size(*rgb.shape[:2])
     scores = field.scores.float().cpu().numpy()
     ids = _id_table(field.ids)
-    contends = (scores > _CONTENDS * scores.max(0)) & (scores > 0)
-    objects = [i for i in range(1, len(ids)) if contends[i].any()]
-    if not objects:
-        return np.full(size, ids[0])
-    settings = GuideSettings.of(size)
-    picture = _part_around(np.any(contends[1:], axis=0), size, settings)
-    guide = Guide(_cut(rgb, picture), settings)
-    total = np.zeros([side.stop - side.start for side in picture], np.float32)
-    best = np.zeros_like(total)
-    found = np.full(total.shape, ids[0])
-    for i in objects:
-        part = _part_around(contends[i], size, settings)
-        here = _within(part, picture)
-        values = guide.refine(_interpolate(scores[i], size, part), here)
-        total[here] += values
-        wins = values > best[here]
-        np.copyto(best[here], values, where=wins)
-        found[here][wins] = ids[i]
-    background = _filtered_sum(guide, scores, size, picture) - total
-    found[background >= best] = ids[0]
     result = np.full(size, ids[0])
+    settings = GuideSettings.of(size)
+    contends = (scores[1:] > _CONTENDS * scores.max(0)) & (scores[1:] > 0)
+    if not contends.any():
+        return result
+    picture = _pixels_of(_widened(contends.any(0), size, settings), size, settings)
+    guide = Guide(_cut(rgb, picture), settings)
+    best = guide.refine(_interpolate(scores[0], size, picture))
+    found = np.full(best.shape, ids[0])
+    for label, channel, cells in zip(ids[1:], scores[1:], contends, strict=True):
+        for piece in _pieces(_widened(cells, size, settings)):
+            part = _pixels_of(piece, size, settings)
+            here = _within(part, picture)
+            values = guide.refine(_interpolate(np.where(piece, channel, 0), size, part), here)
+            wins = values > best[here]
+            np.copyto(best[here], values, where=wins)
+            found[here][wins] = label
     kept = result[picture]
     kept[:] = found[: kept.shape[0], : kept.shape[1]]
     return result
 
 
-def _filtered_sum(
-    guide: Guide, scores: Float32[np.ndarray, "k gh gw"], size: Size, part: Part
-) -> Float32[np.ndarray, "h w"] | float:
-    """The sum of all channels in a part of the picture, filtered; a constant stays what it is."""
-    total = scores.sum(0)
-    if np.ptp(total) < _SAME_SUM:
-        return float(total.mean())
-    return guide.refine(_interpolate(total, size, part))
+def _widened(
+    cells: Bool[np.ndarray, "gh gw"], size: Size, settings: GuideSettings
+) -> Bool[np.ndarray, "gh gw"]:
+    """Cells that have a say in the filtered scores of some cells, and one more all around."""
+    height, width = (
+        2 * (-(-settings.reach * count // length) + 1) + 1
+        for count, length in zip(cells.shape, size, strict=True)
+    )
+    return cv2.dilate(cells.astype(np.uint8), np.ones((height, width), np.uint8)) > 0
 
 
-def _part_around(occupied: Bool[np.ndarray, "gh gw"], size: Size, settings: GuideSettings) -> Part:
-    """The pixels that occupied cells can influence through the filter, in whole steps of it.
+def _pieces(cells: Bool[np.ndarray, "gh gw"]) -> Iterator[Bool[np.ndarray, "gh gw"]]:
+    """The connected parts: islands far from one another are small, what lies between is not."""
+    count, labels = cv2.connectedComponents(cells.astype(np.uint8))
+    return (labels == number for number in range(1, count))
+
+
+def _pixels_of(cells: Bool[np.ndarray, "gh gw"], size: Size, settings: GuideSettings) -> Part:
+    """The pixels of some cells, in whole steps of the filter.
 
     At the right and the lower border it may go on behind the picture.
     """
-    around = []
-    for cells, count, length in zip(np.nonzero(occupied), occupied.shape, size, strict=True):
-        pixels = _pixels_around(cells, count, length)
-        start = max(pixels.start - settings.reach, 0) // settings.step
-        stop = -(-min(pixels.stop + settings.reach, length) // settings.step)
-        around.append(slice(start * settings.step, stop * settings.step))
+    step, around = settings.step, []
+    for places, count, length in zip(np.nonzero(cells), cells.shape, size, strict=True):
+        first, last = int(places.min()), int(places.max()) + 1
+        start, stop = first * length // count, -(-last * length // count)
+        around.append(slice(start // step * step, -(-stop // step) * step))
     return around[0], around[1]
 
 

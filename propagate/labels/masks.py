@@ -156,7 +156,7 @@ def _widened(
         2 * (-(-settings.reach * count // length) + 1) + 1
         for count, length in zip(cells.shape, size, strict=True)
     )
-    return cv2.dilate(cells.astype(np.uint8), np.ones((height, width), np.uint8)) > 0
+    return np.asarray(cv2.dilate(cells.astype(np.uint8), np.ones((height, width), np.uint8)) > 0)
 
 
 def _pieces(cells: Bool[np.ndarray, "gh gw"]) -> Iterator[Bool[np.ndarray, "gh gw"]]:

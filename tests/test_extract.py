@@ -25,7 +25,7 @@ from PIL import Image
 
 from propagate.commands.extract import extract
 from propagate.commands.main import main
-from propagate.commands.options import resolve_model
+from propagate.commands.model_options import resolve_model
 from propagate.config import ModelOptions
 from propagate.errors import InputError, OutputError
 from propagate.extract import ExtractReport, ExtractRequest, extract_features

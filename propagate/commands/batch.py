@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import (
-    EXIT_SOME_FAILED,
-    clip_options,
-    output_mode,
-    progress_bar,
-    propagation_options,
-    quiet_decoders,
-    resolve_preset,
-    run_request,
-)
+from propagate.commands.clip_options import clip_options, run_request
+from propagate.commands.common import EXIT_SOME_FAILED, output_mode, progress_bar, quiet_decoders
+from propagate.commands.video_options import propagation_options, resolve_preset
 
 if TYPE_CHECKING:
     from propagate.batch import BatchOutcome

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from propagate.commands.options import parse_size, parse_void, progress_bar, quiet_decoders
+from propagate.commands.clip_options import parse_void
+from propagate.commands.common import parse_size, progress_bar, quiet_decoders
 from propagate.labels.format_registry import format_names
 
 _HELP = """Convert the masks in SRC to another format, DST.

@@ -7,13 +7,8 @@ from pathlib import Path
 
 import click
 
-from propagate.commands.options import (
-    cache_option,
-    progress_bar,
-    quiet_decoders,
-    reference_files,
-    reference_option,
-)
+from propagate.commands.clip_options import cache_option, reference_files, reference_option
+from propagate.commands.common import progress_bar, quiet_decoders
 
 
 @click.command()

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import progress_bar
+from propagate.commands.common import Command, progress_bar, with_options
 
 if TYPE_CHECKING:
     from propagate.benchmarks.base import Benchmark, UnitScore
     from propagate.benchmarks.runner import EvalReport
     from propagate.benchmarks.table import TextTable
     from propagate.config import Preset
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def root_option(layout: str) -> Callable[[Command], Command]:
@@ -61,9 +59,7 @@ def output_options(command: Command) -> Command:
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the record as JSON."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def evaluate_on(benchmark: Benchmark[Any], settings: Preset, values: dict[str, Any]) -> None:

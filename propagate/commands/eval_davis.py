@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from propagate.commands.common import Command
 from propagate.commands.eval_common import evaluate_on, names_option, output_options, root_option
-from propagate.commands.options import propagation_options, resolve_preset
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from propagate.commands.video_options import propagation_options, resolve_preset
 
 
 def _data_options(command: Command) -> Command:

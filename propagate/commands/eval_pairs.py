@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from propagate.commands.common import Command, with_options
 from propagate.commands.eval_common import evaluate_on, output_options
-from propagate.commands.options import model_options, resolve_model
+from propagate.commands.model_options import model_options, resolve_model
 from propagate.commands.prompt_options import (
     prompt_options,
     prompt_settings,
@@ -26,8 +27,6 @@ _PUBLISHED = {
     ("PF-Pascal test", 299): "pf-pascal-test",
     ("PF-Willow", 900): "pf-willow",
 }
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _root(folder: str) -> Callable[[Command], Command]:
@@ -72,9 +71,7 @@ def _pck_options(normaliser: str, alphas: tuple[float, ...]) -> Callable[[Comman
     )
 
     def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
+        return with_options(command, options)
 
     return add
 

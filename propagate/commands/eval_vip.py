@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from propagate.commands.eval_common import evaluate_on, names_option, output_options, root_option
-from propagate.commands.options import propagation_options, resolve_preset
+from propagate.commands.video_options import propagation_options, resolve_preset
 
 
 @click.command()

@@ -8,13 +8,8 @@ from typing import Any
 
 import click
 
-from propagate.commands.options import (
-    model_options,
-    progress_bar,
-    quiet_decoders,
-    resolve_model,
-    store_options,
-)
+from propagate.commands.common import progress_bar, quiet_decoders
+from propagate.commands.model_options import model_options, resolve_model, store_options
 
 
 @click.command()

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from propagate.commands.options import output_mode, parse_size, progress_bar, store_options
+from propagate.commands.common import output_mode, parse_size, progress_bar
+from propagate.commands.model_options import store_options
 from propagate.config import ModelOptions
 from propagate.types import Size
 

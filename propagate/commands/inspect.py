@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import (
+from propagate.commands.clip_options import (
     clip_options,
-    keypoint_options,
-    propagation_options,
-    quiet_decoders,
     reference_files,
     reference_option,
-    resolve_preset,
     run_request,
 )
+from propagate.commands.common import quiet_decoders
+from propagate.commands.video_options import keypoint_options, propagation_options, resolve_preset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import (
-    model_options,
-    output_mode,
-    progress_bar,
-    quiet_decoders,
-)
+from propagate.commands.common import output_mode, progress_bar, quiet_decoders
+from propagate.commands.model_options import model_options
 from propagate.commands.prompt_options import (
     prompt_options,
     prompt_settings,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import resolve_model
+from propagate.commands.common import Command, with_options
+from propagate.commands.model_options import resolve_model
 from propagate.errors import InputError
 
 if TYPE_CHECKING:
     from propagate.config import ModelOptions
     from propagate.matching.prompt.settings import PromptSettings
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PROMPT_MODEL = "sd14"  # that the paper used
 
@@ -56,9 +55,7 @@ def resolve_matching_model(values: dict[str, Any]) -> tuple[str, ModelOptions]:
 
 def prompt_options(command: Command) -> Command:
     """Add the options of `prompt_settings`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def prompt_settings(values: dict[str, Any]) -> PromptSettings:

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from propagate.commands.options import label_source, progress_bar, quiet_decoders, source_options
+from propagate.commands.clip_options import label_source, source_options
+from propagate.commands.common import progress_bar, quiet_decoders
 
 _NAMED = 5  # flagged rows of frames that are printed
 

@@ -8,19 +8,15 @@ from typing import Any
 
 import click
 
-from propagate.commands.options import (
+from propagate.commands.clip_options import (
     cache_option,
     clip_options,
-    keypoint_options,
-    output_mode,
-    progress_bar,
-    propagation_options,
-    quiet_decoders,
     reference_files,
     reference_option,
-    resolve_preset,
     run_request,
 )
+from propagate.commands.common import output_mode, progress_bar, quiet_decoders
+from propagate.commands.video_options import keypoint_options, propagation_options, resolve_preset
 
 
 @click.command()

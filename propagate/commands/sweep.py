@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import (
-    EXIT_SOME_FAILED,
-    davis_options,
-    propagation_options,
-    resolve_preset,
-)
+from propagate.commands.clip_options import davis_options
+from propagate.commands.common import EXIT_SOME_FAILED
+from propagate.commands.video_options import propagation_options, resolve_preset
 from propagate.sweep.knobs import Knob, decided_by
 from propagate.sweep.parse import parse_knobs
 

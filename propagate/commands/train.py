@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from propagate.commands.options import model_options, output_mode, progress_bar, resolve_model
+from propagate.commands.common import output_mode, progress_bar
+from propagate.commands.model_options import model_options, resolve_model
 
 
 @click.group()

@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from propagate.commands.options import (
-    cache_option,
-    clip_options,
-    keypoint_options,
-    progress_bar,
-    propagation_options,
-    quiet_decoders,
-    reading_options,
-    resolve_preset,
-)
+from propagate.commands.clip_options import cache_option, clip_options, reading_options
+from propagate.commands.common import progress_bar, quiet_decoders
+from propagate.commands.video_options import keypoint_options, propagation_options, resolve_preset
 from propagate.config import ModelOptions
 
 if TYPE_CHECKING:

@@ -84,6 +84,10 @@ def test_only_the_part_around_objects_is_filtered_and_nothing_else_differs(
     top, left = generator.integers(0, 50), generator.integers(0, 70)
     for channel in scores[1:]:
         channel[top : top + 8, left : left + 9] = generator.random((10, 10))[:8, :9][: 60 - top]
+        # Stray votes: a few that win an island of their own, and traces that win nothing.
+        island = generator.integers(0, 55), generator.integers(0, 75)
+        channel[island[0] : island[0] + 4, island[1] : island[1] + 4] = generator.random()
+        channel[generator.random((60, 80)) < 0.05] += 0.05
     scores[1:] /= len(ids)
     scores[0] = 1 - scores[1:].sum(0)
     field = LabelField(torch.from_numpy(scores), ids)

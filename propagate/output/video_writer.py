@@ -125,7 +125,8 @@ class VideoWriter:
 
     def _add_stream(self) -> VideoStream:
         if "libx264" in av.codecs_available:
-            options = {"crf": "20", "preset": "veryfast"}
+            # A fifth larger than "veryfast" at half of its time, which is a run's at 4K.
+            options = {"crf": "20", "preset": "superfast"}
             stream = self._container.add_stream("libx264", rate=self._rate, options=options)
         else:
             stream = self._container.add_stream("mpeg4", rate=self._rate)

@@ -18,6 +18,7 @@ from propagate.output.feature_folder import write_map
 from propagate.output.generation_folder import GenerationFolder
 from propagate.output.record_folder import Mode
 from propagate.progress import Progress, no_progress
+from propagate.types import FeatureMap, Frame
 
 _MOST = 100_000  # that five digits can name
 
@@ -33,7 +34,7 @@ class GenerateRequest:
         model: name or folder of an aggregation.
         store_dtype: floating-point type of the stored features.
         raw: store maps as they come, instead of with L2 norm 1 in every cell.
-        mode: what to do when `output` exists: "new" or "overwrite".
+        mode: what to do when `output` exists: "new", "overwrite" or "resume".
 
     Raises:
         InputError: a value is not allowed.
@@ -107,26 +108,39 @@ def generate_images(
     config = request.config()
     folder = GenerationFolder(request.output, config, stored=config, mode=request.mode)
     generator = create_hyper_generator(request.model, request.asked)
+    folder.check_same("extractor", generator.identity)
+    prompts = [prompt for prompt in request.asked.prompts for _ in range(request.count)]
+    missing = folder.missing(len(prompts))
     folder.prepare()
+    folder.write_record("running", extractor=generator.identity)
     folder.features.save(generator.identity)
-    dtype = resolve_dtype(request.store_dtype, torch.device("cpu"))
-    maps = folder.features.maps_of(folder.clip)
-    made: list[tuple[Path, str]] = []
     for position, prompt in enumerate(request.asked.prompts):
         first = position * request.count
+        numbers = [n for n in missing if first <= n < first + request.count]
+        if not numbers:
+            continue
         through = partial(_shown, progress, _title(prompt))
-        numbers = range(first, first + request.count)
         for frame, features in generator.run(
             position, numbers, source=folder.clip, through=through
         ):
-            item = compact(features, frame, dtype=dtype, raw=request.raw)
-            write_map(maps, frame, item, MapName.of(frame), advice="start over with --overwrite")
-            made.append((folder.write_image(frame), prompt))
+            _store(frame, features, folder, request)
     folder.features.finish(folder.clip, ())
     folder.features.save(generator.identity)
+    made = tuple((folder.image(number), prompt) for number, prompt in enumerate(prompts))
     images = [{"file": path.name, "prompt": prompt} for path, prompt in made]
     record = folder.write_record("complete", extractor=generator.identity, images=images)
-    return GenerateReport(folder.path, tuple(made), record)
+    return GenerateReport(folder.path, made, record)
+
+
+def _store(
+    frame: Frame, features: FeatureMap, folder: GenerationFolder, request: GenerateRequest
+) -> None:
+    """Write an image and its map; the image, which comes last, says that both are there."""
+    dtype = resolve_dtype(request.store_dtype, torch.device("cpu"))
+    item = compact(features, frame, dtype=dtype, raw=request.raw)
+    maps = folder.features.maps_of(folder.clip)
+    write_map(maps, frame, item, MapName.of(frame), advice="go on with --resume")
+    folder.write_image(frame)
 
 
 def _shown(progress: Progress[int], title: str, steps: range) -> Iterable[int]:

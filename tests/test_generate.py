@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from propagate.commands.main import program
 from propagate.config import ModelOptions
-from propagate.errors import InputError, ModelError
+from propagate.errors import InputError, ModelError, OutputError
 from propagate.features.diffusion.loading import load_pipeline
 from propagate.features.diffusion.text import encode_sd_prompts
 from propagate.features.diffusion.vae import load_vae_decoder
@@ -258,7 +258,7 @@ def test_the_command(tmp_path, folder):
 
     again = CliRunner().invoke(program, [*map(str, command)])
     assert again.exit_code == 1
-    assert "already holds a generation; replace it with --overwrite" in str(again.exception)
+    assert "already holds a generation; continue it with --resume, replace" in str(again.exception)
     told = invoke("generate", PROMPTS[0], *command[3:], "--count", 2, "--overwrite")
     assert len(told["images"]) == len(list((out / "images").iterdir())) == 2
     assert len(list((out / "features/maps/images").iterdir())) == 2
@@ -284,7 +284,12 @@ def test_the_stored_maps(tmp_path, folder, generator):
         assert read.image_size == (128, 96)
 
 
-def test_an_interrupted_generation_starts_over(tmp_path, folder):
+def contents(folder: Path) -> dict[str, bytes]:
+    names = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in names}
+
+
+def test_an_interrupted_generation_goes_on(tmp_path, folder):
     request = GenerateRequest(output=tmp_path / "out", asked=asked(), model=str(folder))
     calls = []
 
@@ -298,8 +303,31 @@ def test_an_interrupted_generation_starts_over(tmp_path, folder):
         generate_images(request, progress=interrupt)
     assert calls == [(prompt, STEPS.steps) for prompt in PROMPTS]
     assert json.loads((tmp_path / "out/generate.json").read_text())["status"] == "running"
-    report = generate_images(replace(request, mode="overwrite"))
+    other = replace(request, mode="resume", asked=asked(guidance=2.0))
+    with pytest.raises(OutputError, match="guidance was 7.5 and is now 2.0"):
+        generate_images(other)
+    calls = []
+    report = generate_images(
+        replace(request, mode="resume"),
+        progress=lambda title, total, steps: calls.append(title) or steps,
+    )
+    assert calls == [PROMPTS[1]]
     assert report.record["status"] == "complete"
+    assert [prompt for _, prompt in report.images] == [*PROMPTS]
+    whole = generate_images(replace(request, output=tmp_path / "whole"))
+    assert contents(report.path / "images") == contents(whole.path / "images")
+    maps = [sorted(contents(one.path / "features").values()) for one in (report, whole)]
+    assert maps[0] == maps[1]
+    # An image that was lost is made again, and no other.
+    lost = report.images[0][0]
+    lost.unlink()
+    calls.clear()
+    generate_images(
+        replace(request, mode="resume"),
+        progress=lambda title, total, steps: calls.append(title) or steps,
+    )
+    assert calls == [PROMPTS[0]]
+    assert lost.read_bytes() == whole.images[0][0].read_bytes()
 
 
 def test_the_same_saves_over_other_steps():

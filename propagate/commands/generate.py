@@ -53,9 +53,15 @@ from propagate.types import Size
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @store_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier generation in the folder.")
+@click.option("--resume", is_flag=True, help="Make the images that an interrupted one left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def generate(
-    prompts: tuple[str, ...], output: Path, overwrite: bool, as_json: bool, **values: Any
+    prompts: tuple[str, ...],
+    output: Path,
+    overwrite: bool,
+    resume: bool,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Make images of each PROMPT, and store the Hyperfeatures of their generation.
 
@@ -80,7 +86,7 @@ def generate(
     request = GenerateRequest(
         output=output,
         asked=asked,
-        mode=output_mode(overwrite=overwrite, resume=False),
+        mode=output_mode(overwrite=overwrite, resume=resume),
         **{name: values[name] for name in names},
     )
     report = generate_images(request, progress=partial(progress_bar, unit="step"))

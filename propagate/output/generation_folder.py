@@ -9,25 +9,26 @@ from typing import Any
 
 from PIL import Image
 
+from propagate.features.stored import list_maps
 from propagate.output.atomic import atomic_path, make_folder, remove_leftovers
 from propagate.output.feature_folder import FeatureFolder
-from propagate.output.record_folder import Mode, ReplaceableFolder
+from propagate.output.record_folder import Mode, RecordFolder
 from propagate.types import Frame
 
 _IMAGE = re.compile(r"\d{5}\.png", re.ASCII)
 
 
-class GenerationFolder(ReplaceableFolder):
+class GenerationFolder(RecordFolder):
     """Paths and the record (`generate.json`) of a generation.
 
     Args:
         path: the folder.
         config: everything that decides the result.
         stored: likewise of the features, for their own record.
-        mode: "new" or "overwrite".
+        mode: "new", "overwrite" or "resume".
 
     Raises:
-        OutputError: the folder holds something that must not be lost.
+        OutputError: the folder holds something that must not be lost, or another generation.
     """
 
     job = "generation"
@@ -53,12 +54,19 @@ class GenerationFolder(ReplaceableFolder):
         """What the features call the images."""
         return str(self.images.absolute())
 
-    def image(self, name: str) -> Path:
+    def image(self, number: int) -> Path:
         """An image."""
-        return self.images / f"{name}.png"
+        return self.images / f"{number:05d}.png"
+
+    def missing(self, count: int) -> list[int]:
+        """Which of `count` images, by number, are yet to be made."""
+        if self._replaces or self.clip not in {clip.path for clip in self.features.clips}:
+            return list(range(count))
+        mapped = {name.frame for name in list_maps(self.features.maps_of(self.clip))}
+        return [n for n in range(count) if n not in mapped or not self.image(n).exists()]
 
     def prepare(self) -> None:
-        """Make the folders, without what an earlier generation left there."""
+        """Make the folders, without what a generation that is replaced left there."""
         if self._replaces and self.images.is_dir():
             for item in self.images.iterdir():
                 if _IMAGE.fullmatch(item.name):
@@ -66,13 +74,12 @@ class GenerationFolder(ReplaceableFolder):
         for folder in (self.path, self.images):
             make_folder(folder)
             remove_leftovers(folder)
-        self.write_record("running")
         self.features.claim(self.clip, self.clip)
         self.features.prepare()
 
     def write_image(self, frame: Frame) -> Path:
         """Write an image; returns where."""
-        target = self.image(frame.name)
+        target = self.image(frame.index)
         with atomic_path(target) as path:
             Image.fromarray(frame.rgb).save(path)
         return target

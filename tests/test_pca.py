@@ -42,11 +42,13 @@ def random_map(seed: int, channels: int = 6) -> torch.Tensor:
 
 def test_components_are_those_of_the_singular_values():
     cells = random_map(0).flatten(1).T * torch.tensor([5.0, 4, 3, 2, 1, 0.5])
-    mean, basis = principal_components(cells, 3)
+    mean, basis, deviations = principal_components([cells[:9], cells[9:]], 3)
     _, _, right = torch.linalg.svd(cells - cells.mean(0), full_matrices=False)
     torch.testing.assert_close(mean, cells.mean(0))
     cosines = (basis * right[:3].T).sum(0).abs()
     torch.testing.assert_close(cosines, torch.ones(3))
+    along = ((cells - mean) @ basis).double().std(0, correction=0)
+    torch.testing.assert_close(deviations, along, rtol=1e-5, atol=1e-6)
     assert (basis.gather(0, basis.abs().argmax(0, keepdim=True)) > 0).all()
 
 

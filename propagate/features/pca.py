@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -88,10 +88,9 @@ class PCAExtractor:
         if not first or (fitted is not None and len(first) <= fitted.frames):
             return
         maps = [item for frame in first for item in self._extractor.extract([frame])]
-        cells = torch.cat([_cells(item) for item in maps])
-        mean, basis = principal_components(cells, min(self._components, *cells.shape))
+        mean, basis, deviations = principal_components(map(_cells, maps), self._components)
         if self._whitening:
-            basis = whitened(basis, cells - mean, self._whitening)
+            basis = whitened(basis, deviations, self._whitening)
         fitted = _Basis(mean, basis, len(first))
         self._bases[first[0].source] = fitted
         projected = (_project(item, fitted) for item in maps)
@@ -121,30 +120,64 @@ class PCAExtractor:
 
 
 def principal_components(
-    cells: Float[Tensor, "n c"], components: int
-) -> tuple[Float[Tensor, " c"], Float[Tensor, "c k"]]:
-    """Mean and strongest orthonormal directions of some vectors, in float32.
+    parts: Iterable[Float[Tensor, "n c"]], components: int
+) -> tuple[Float[Tensor, " c"], Float[Tensor, "c k"], Float[Tensor, " k"]]:
+    """Mean and strongest orthonormal directions of some vectors, and their deviations along each.
 
-    The sign of a direction is such that its largest entry is positive. Computed in float64.
+    Computed in float64, one part at a time. The sign of a direction is such that its largest entry
+    is positive.
+
+    Args:
+        parts: of the vectors; there is at least one vector.
+        components: how many directions at most.
     """
-    cells = cells.double()
-    mean = cells.mean(dim=0)
-    centred = cells - mean
-    _, vectors = torch.linalg.eigh(centred.T @ centred)
-    basis = vectors.flip(1)[:, :components]
+    moments = _Moments()
+    for part in parts:
+        moments.add(part)
+    values, vectors = torch.linalg.eigh(moments.scatter)
+    kept = min(components, moments.count, len(values))
+    basis = vectors.flip(1)[:, :kept]
+    deviations = (values.flip(0)[:kept].clamp_min(0) / moments.count).sqrt()
     largest = basis.gather(0, basis.abs().argmax(dim=0, keepdim=True))
-    return mean.float(), (basis * largest.sign()).float()
+    return moments.mean.float(), (basis * largest.sign()).float(), deviations
+
+
+class _Moments:
+    """Sums over vectors, of their difference to the first: it cancels what all have in common."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._origin = self._total = self._products = torch.zeros(())
+
+    def add(self, vectors: Float[Tensor, "n c"]) -> None:
+        """Take some vectors in."""
+        vectors = vectors.double()
+        if not self.count:
+            self._origin = vectors[0]
+        vectors = vectors - self._origin
+        self.count += len(vectors)
+        self._total = self._total + vectors.sum(0)
+        self._products = self._products + vectors.T @ vectors
+
+    @property
+    def mean(self) -> Float[Tensor, " c"]:
+        """Of all vectors."""
+        return self._origin + self._total / self.count
+
+    @property
+    def scatter(self) -> Float[Tensor, "c c"]:
+        """Sum of the outer products of the centred vectors."""
+        return self._products - self._total.outer(self._total) / self.count
 
 
 def whitened(
-    basis: Float[Tensor, "c k"], centred: Float[Tensor, "n c"], power: float
+    basis: Float[Tensor, "c k"], deviations: Float[Tensor, " k"], power: float
 ) -> Float[Tensor, "c k"]:
     """Directions divided by the deviation of the vectors along each, to a power.
 
     Deviations are relative to the largest; one of none at all counts as a thousandth of it.
     """
-    deviation = (centred @ basis).double().square().mean(0).sqrt()
-    relative = (deviation / deviation.amax().clamp_min(1e-12)).clamp_min(1e-3)
+    relative = (deviations / deviations.amax().clamp_min(1e-12)).clamp_min(1e-3)
     return (basis * relative.pow(-power)).float()
 
 

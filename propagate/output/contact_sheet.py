@@ -21,13 +21,14 @@ INK = (20, 20, 20)
 GAP = 8
 FONT_SIZE = 14
 CAPTION_HEIGHT = 22
+TILE_WIDTH = 320
 
 
 def contact_sheet(
     tiles: Sequence[tuple[UInt8[np.ndarray, "h w 3"], str]],
     *,
     columns: int,
-    tile_width: int = 320,
+    tile_width: int = TILE_WIDTH,
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """All `tiles` in rows of `columns`, each picture above its caption.
 
@@ -45,7 +46,7 @@ def contact_sheet(
             f"A sheet of {len(tiles)} tiles in {columns} columns of {tile_width} pixels is empty; "
             "each must be 1 or more."
         )
-    pictures = [_scaled(rgb, tile_width) for rgb, _ in tiles]
+    pictures = [tile_of(rgb, tile_width) for rgb, _ in tiles]
     cell = max(picture.shape[0] for picture in pictures) + CAPTION_HEIGHT
     columns = min(columns, len(tiles))
     rows = math.ceil(len(tiles) / columns)
@@ -63,7 +64,10 @@ def contact_sheet(
     return np.array(sheet)
 
 
-def _scaled(rgb: UInt8[np.ndarray, "h w 3"], width: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+def tile_of(
+    rgb: UInt8[np.ndarray, "h w 3"], width: int = TILE_WIDTH
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """A picture as it is on a sheet, for who has not the memory to keep large ones until then."""
     height = max(1, round(rgb.shape[0] * width / rgb.shape[1]))
     shrink = width < rgb.shape[1]
     method = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR

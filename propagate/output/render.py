@@ -12,7 +12,7 @@ from PIL import Image
 
 from propagate.errors import OutputError
 from propagate.output.atomic import atomic_path
-from propagate.output.contact_sheet import contact_sheet
+from propagate.output.contact_sheet import contact_sheet, tile_of
 from propagate.output.label_store import LabelStore
 from propagate.output.run_folder import RunFolder
 from propagate.output.video_writer import VideoWriter
@@ -120,5 +120,5 @@ def _collect(
     for position, (frame, picture) in enumerate(drawings):
         if position in shown:
             mark = " (given)" if frame.index in given else ""
-            tiles.append((picture, f"frame {frame.index}{mark}"))
+            tiles.append((tile_of(picture), f"frame {frame.index}{mark}"))
         yield frame, picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +31,9 @@ LIMITED_RANGE = 1
 """Code points of ISO/IEC 23091-2 (BT.709) and FFmpeg's number for 16..235."""
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
+
+# Each holds pictures of its own.
+_MOST_THREADS = 4
 
 
 class VideoWriter:
@@ -135,6 +139,7 @@ class VideoWriter:
         stream.height, stream.width = self.coded_size
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
+        context.thread_count = min(os.cpu_count() or 1, _MOST_THREADS)
         # Players guess the matrix by size where none is given, and then show wrong colours.
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED_RANGE

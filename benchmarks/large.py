@@ -1,6 +1,6 @@
 """What runs cost that are longer or larger than usual: frames, pixels, objects, context.
 
-Run: python -m benchmarks.large [--frames 10000]
+Run: python -m benchmarks.large [--frames 10000] [--case NAME]...
 Every row is `propagate run` in a process of its own, on a synthetic clip, with the embedded model.
 """
 
@@ -116,11 +116,13 @@ def _objects(mask: Path, case: Case) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=10_000, help="of the long clip")
-    long = parser.parse_args(arguments).frames
+    parser.add_argument("--case", action="append", help="Only this one; may be repeated.")
+    options = parser.parse_args(arguments)
+    wanted = [case for case in cases(options.frames) if case.name in (options.case or [case.name])]
     rows = []
     with tempfile.TemporaryDirectory() as work:
         source = write_clip(Path(work) / "source", _SOURCE, "854x480")
-        for number, case in enumerate(cases(long)):
+        for number, case in enumerate(wanted):
             rows.append(run_case(case, source, Path(work) / str(number)))
             print(rows[-1], flush=True)
     print(table(rows))

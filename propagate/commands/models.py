@@ -76,7 +76,8 @@ def path(model: str) -> None:
     """Where the weights of MODEL are on this machine; fails when they are not."""
     from propagate.features.registry import find_card, locate
 
-    if find_card(model).ships:
+    card = find_card(model)
+    if card.ships and card.inside is None:
         click.echo("installed with the program")
         return
     click.echo(locate(model, offline=True).files.path)

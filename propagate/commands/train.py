@@ -103,3 +103,80 @@ def aggregation(output: Path, as_json: bool, **values: Any) -> None:
             shown = "  ".join(f"@{alpha:g} {100 * share:.1f}" for alpha, share in shares)
             click.echo(f"validation PCK, {words:23}{shown}")
     click.echo(f"Written to {report.folder}, which is a model: --model {report.folder}")
+
+
+@train.command()
+@click.option(
+    "--images",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="Folder, or uncompressed tar file, of images.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for weights, checkpoint, losses and pictures; then a model for --model.",
+)
+@click.option(
+    "--channels", default="64,128,192", show_default=True, help="Width of each level, finest first."
+)
+@click.option(
+    "--unshuffle", type=int, default=4, show_default=True, help="Side of the pixels in a cell."
+)
+@click.option("--depth", type=int, default=1, show_default=True, help="Residual blocks a level.")
+@click.option("--side", type=int, default=64, show_default=True, help="Side of a crop, in pixels.")
+@click.option("--steps", type=int, default=4000, show_default=True, help="Steps of the optimiser.")
+@click.option("--batch", type=int, default=32, show_default=True, help="Crops a step.")
+@click.option("--lr", type=float, default=6e-4, show_default=True, help="Peak learning rate.")
+@click.option(
+    "--save-every", type=int, default=200, show_default=True, help="Steps between checkpoints."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, crops and noise.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps or auto.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="What the network computes in; auto is bf16 where the device has it.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--overwrite", is_flag=True, help="Replace the training in the output folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+def pocket(output: Path, images: Path, as_json: bool, **values: Any) -> None:
+    """Train a small diffusion model on the pixels of images, from nothing.
+
+    No labels, no text. On several GPUs: `accelerate launch -m propagate train pocket ...`.
+    """
+    from propagate.training.pocket import PocketRequest, train_pocket
+    from propagate.training.pocket_settings import PocketSettings
+
+    mode = output_mode(overwrite=values.pop("overwrite"), resume=values.pop("resume"))
+    place = {name: values.pop(name) for name in ("device", "dtype")}
+    values["channels"] = _widths(values["channels"])
+    settings = PocketSettings(**values)
+    request = PocketRequest(output=output, images=images, mode=mode, settings=settings, **place)
+    report = train_pocket(request, bar=progress_bar)
+    if not report.first:
+        return
+    if as_json:
+        click.echo(json.dumps(report.record))
+        return
+    record = report.record
+    click.echo(
+        f"{record['parameters'] / 1e6:.1f} M parameters, {record['images']} images\n"
+        f"loss {record['loss']:.4f}, the mean of the last 100 steps; on other images "
+        f"{record['validation']:.4f}\n"
+        f"Written to {report.folder}, which is a model: --model {report.folder}"
+    )
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not a list of whole numbers such as 64,128,192.", param_hint="--channels"
+        ) from None

@@ -80,6 +80,8 @@ class ModelCard:
             unknown.
         knobs: the published or recommended options for each task.
         folder: a local folder or file with the weights, instead of `repositories`.
+        inside: folder with the weights in this package; None where they come with a package that
+            it depends on.
     """
 
     name: str
@@ -93,6 +95,7 @@ class ModelCard:
     stride: int = 0
     knobs: Mapping[Task, ModelOptions] = field(default_factory=dict)
     folder: Path | None = None
+    inside: Path | None = None
 
     @property
     def ships(self) -> bool:

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ class ResolvedModel:
         repository: where it came from, at the commit it is; None for a folder of the user's.
         sha256: of its only file, where that was published with one.
         base: another model whose other parts are used.
+        installed: name of a model that is installed with the program.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class ResolvedModel:
     repository: Repository | None = None
     sha256: str | None = None
     base: ResolvedModel | None = None
+    installed: str | None = None
 
     @property
     def path(self) -> Path:
@@ -50,11 +52,15 @@ class ResolvedModel:
     @property
     def name(self) -> str:
         """What to call the weights in a message."""
+        if self.installed is not None:
+            return self.installed
         return str(self.path) if self.repository is None else str(self.repository)
 
     @property
     def identity(self) -> str:
         """Tells these weights from any others: commit, checksum, or size and time of each file."""
+        if self.installed is not None:
+            return f"{self.installed}@{self.content()}"
         base = "" if self.base is None else f" on {self.base.identity}"
         if self.sha256 is not None:
             return f"{self.path.name.partition('-')[2]}@{self.sha256[:12]}{base}"
@@ -62,6 +68,13 @@ class ResolvedModel:
             return f"{self.folder.resolve()}#{self.fingerprint()}{base}"
         half = sorted(sub for sub, variant in self.layout.variants.items() if variant)
         return f"{self.name}{'+'.join(['', *(f'fp16-{sub}' for sub in half)])}{base}"
+
+    def content(self) -> str:
+        """Twelve digits that change with what is in any of the files."""
+        hashes = (
+            hashlib.sha256((self.folder / name).read_bytes()).digest() for name in self.layout.files
+        )
+        return hashlib.sha256(b"".join(hashes)).hexdigest()[:12]
 
     def fingerprint(self) -> str:
         """Twelve digits that change with the name, size or time of any of the files."""
@@ -84,6 +97,15 @@ def local(path: Path, select: Select) -> ResolvedModel:
     """
     folder, present = (path.parent, [path.name]) if path.is_file() else (path, scan(path))
     return ResolvedModel(folder, select(present, str(path)))
+
+
+def installed(name: str, folder: Path, select: Select) -> ResolvedModel:
+    """The model `name`, which is installed with the program in `folder`.
+
+    Raises:
+        ModelError: the installation is not complete.
+    """
+    return replace(local(folder, select), installed=name)
 
 
 def resolve(

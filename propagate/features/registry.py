@@ -105,7 +105,9 @@ def locate(model: str, *, offline: bool = False) -> LocatedModel:
 
 def _locate_named(card: ModelCard, family: Family, *, offline: bool) -> hub.ResolvedModel:
     if card.ships:
-        return hub.ResolvedModel(Path(), Layout(()))
+        if card.inside is None:
+            return hub.ResolvedModel(Path(), Layout(()))
+        return hub.installed(card.name, card.inside, family.select)
     if card.download is not None:
         return hub.fetch_file(card.name, card.download, offline=offline)
     files = hub.resolve(card.name, card.repositories, family.select, offline=offline)

@@ -27,6 +27,7 @@ from propagate.training.pairs import (
     TrainingPair,
     find_pairs,
     hold_out,
+    hold_out_images,
     read_pair,
 )
 from propagate.training.plots import draw_losses, draw_mixing
@@ -160,7 +161,7 @@ def train_aggregation(request: TrainRequest, *, bar: ShownProgress[int]) -> Trai
     )
     network = _network(trainer, request)
     optimizer = torch.optim.AdamW(network.parameters(), lr=request.settings.lr, weight_decay=0)
-    progress = folder.load(network, optimizer)
+    progress = folder.load({"network": network}, optimizer)
     untrained = folder.started.get("untrained") if folder.started else _plain(source, validation)
     facts: dict[str, Any] = {"model": source.identity, "alphas": ALPHAS, "untrained": untrained}
     # No process looks at the folder any more when the first one starts to write.
@@ -205,10 +206,7 @@ def _pairs(request: TrainRequest) -> tuple[PairSource, list[TrainingPair]]:
     seed = request.settings.seed
     if request.images is not None:
         paths = find_images(request.images)
-        # Images to validate with are none of those that are trained on, where there are enough.
-        every = max(len(paths) // _VALIDATION, 10)
-        held = paths[every - 1 :: every] or paths
-        kept = [path for path in paths if path not in set(held)] or paths
+        kept, held = hold_out_images(paths, _VALIDATION)
         trained = WarpedImages(kept, seed=seed, settings=request.warps)
         # Another seed than the training's, whatever that is.
         tested = WarpedImages(held, seed=seed + (1 << 32), settings=request.warps)
@@ -234,7 +232,7 @@ def _draw(
     source: MapSource,
     request: TrainRequest,
 ) -> None:
-    draw_losses(progress, ALPHAS, folder.curve)
+    draw_losses(progress, folder.curve, f"validation PCK@{ALPHAS[0]:g}, %", scale=100)
     inversion = request.inversion
     steps = [str(save) for save in inversion.saves] if inversion else [""]
     draw_mixing(

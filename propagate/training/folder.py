@@ -1,7 +1,8 @@
-"""The folder of one training: weights that load as a model, what a resumed run needs, pictures."""
+"""The folder of one training: what a resumed run needs, and weights that load as a model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,8 @@ class Progress:
         return len(self.losses)
 
 
-class TrainFolder(RecordFolder):
-    """See `RecordFolder`; the folder is a model for `--model` from the first checkpoint on."""
+class CheckpointFolder(RecordFolder):
+    """See `RecordFolder`; what every training writes: a checkpoint, the losses and their curve."""
 
     job = "training"
 
@@ -56,16 +57,6 @@ class TrainFolder(RecordFolder):
         return self.path / "checkpoint.safetensors"
 
     @property
-    def weights(self) -> Path:
-        """The weights alone."""
-        return self.path / WEIGHTS
-
-    @property
-    def recipe(self) -> Path:
-        """What they were made for."""
-        return self.path / RECIPE
-
-    @property
     def losses(self) -> Path:
         """A line per step."""
         return self.path / "losses.csv"
@@ -76,24 +67,101 @@ class TrainFolder(RecordFolder):
         return self.path / "loss.png"
 
     @property
-    def mixing(self) -> Path:
-        """Learned mixing weights."""
-        return self.path / "mixing.png"
+    def results(self) -> tuple[Path, ...]:
+        """What a training of this kind writes beside that."""
+        return ()
 
     def prepare(self) -> None:
         """Make the folder, without what is to be replaced."""
         make_folder(self.path)
         if self._replaces:
-            for item in (
-                self.checkpoint,
-                self.weights,
-                self.recipe,
-                self.losses,
-                self.curve,
-                self.mixing,
-                self.record_path,
-            ):
+            for item in (*self.results, self.checkpoint, self.losses, self.curve, self.record_path):
                 item.unlink(missing_ok=True)
+
+    def save_checkpoint(
+        self,
+        modules: Mapping[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+    ) -> None:
+        """Write what a resumed training needs, and the losses.
+
+        Args:
+            modules: by name; the first is the one that the optimiser trains.
+            optimizer: AdamW over all parameters of the first module.
+            progress: losses and validations so far.
+        """
+        trained = next(iter(modules.values()))
+        moments = {
+            f"{moment}.{name}": optimizer.state[value][moment].cpu().contiguous()
+            for name, value in trained.named_parameters()
+            for moment in _MOMENTS
+        }
+        numbers = {
+            "losses": torch.tensor(progress.losses, dtype=torch.float64),
+            "validations": torch.tensor(progress.validations, dtype=torch.float64),
+        }
+        weights = {
+            f"{name}.{key}": value
+            for name, module in modules.items()
+            for key, value in weights_of(module).items()
+        }
+        with atomic_path(self.checkpoint) as path:
+            save_file({**weights, **moments, **numbers}, path)
+        with atomic_path(self.losses) as path:
+            lines = [f"{step},{loss!r}" for step, loss in enumerate(progress.losses, 1)]
+            path.write_text("\n".join(["step,loss", *lines]) + "\n", encoding="utf-8")
+
+    def load(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> Progress:
+        """Put the latest checkpoint into modules and optimiser; nothing where there is none.
+
+        Args:
+            modules: as for `save_checkpoint`.
+            optimizer: likewise.
+
+        Raises:
+            OutputError: it is damaged.
+        """
+        if not self.started or not self.checkpoint.is_file():
+            return Progress([], [])
+        try:
+            with safe_open(self.checkpoint, framework="pt") as file:
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            names = [name for name, _ in next(iter(modules.values())).named_parameters()]
+            for prefix, module in modules.items():
+                module.load_state_dict({name: state[f"{prefix}.{name}"] for name in names})
+            losses = state["losses"].tolist()
+            optimizer.load_state_dict(_optimizer_state(optimizer, names, state, len(losses)))
+        except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
+            raise OutputError(
+                f"{self.checkpoint} can't be read ({error}); start over with --overwrite."
+            ) from error
+        validations = [tuple(row) for row in np.atleast_2d(state["validations"].numpy()).tolist()]
+        return Progress(losses, [row for row in validations if row])
+
+
+class TrainFolder(CheckpointFolder):
+    """Of an aggregation; the folder is a model for `--model` from the first checkpoint on."""
+
+    @property
+    def weights(self) -> Path:
+        """The weights alone."""
+        return self.path / WEIGHTS
+
+    @property
+    def recipe(self) -> Path:
+        """What they were made for."""
+        return self.path / RECIPE
+
+    @property
+    def mixing(self) -> Path:
+        """Learned mixing weights."""
+        return self.path / "mixing.png"
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """The model, and the picture of its mixture."""
+        return (self.weights, self.recipe, self.mixing)
 
     def save(
         self,
@@ -104,49 +172,16 @@ class TrainFolder(RecordFolder):
         facts: dict[str, Any],
     ) -> None:
         """Write a checkpoint, and the model as it is."""
-        named = dict(network.named_parameters())
-        weights = {name: value.detach().cpu().contiguous() for name, value in named.items()}
-        moments = {
-            f"{moment}.{name}": optimizer.state[value][moment].cpu().contiguous()
-            for name, value in named.items()
-            for moment in _MOMENTS
-        }
-        numbers = {
-            "losses": torch.tensor(progress.losses, dtype=torch.float64),
-            "validations": torch.tensor(progress.validations, dtype=torch.float64),
-        }
-        prefixed = {f"network.{name}": value for name, value in weights.items()}
-        with atomic_path(self.checkpoint) as path:
-            save_file({**prefixed, **moments, **numbers}, path)
+        self.save_checkpoint({"network": network}, optimizer, progress)
         with atomic_path(self.weights) as path:
-            save_file(weights, path)
+            save_file(weights_of(network), path)
         with atomic_path(self.recipe) as path:
             recipe.write(path, **facts)
-        with atomic_path(self.losses) as path:
-            lines = [f"{step},{loss!r}" for step, loss in enumerate(progress.losses, 1)]
-            path.write_text("\n".join(["step,loss", *lines]) + "\n", encoding="utf-8")
 
-    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Put the latest checkpoint into network and optimiser; nothing where there is none.
 
-        Raises:
-            OutputError: it is damaged.
-        """
-        if not self.started or not self.checkpoint.is_file():
-            return Progress([], [])
-        try:
-            with safe_open(self.checkpoint, framework="pt") as file:
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            names = [name for name, _ in network.named_parameters()]
-            network.load_state_dict({name: state[f"network.{name}"] for name in names})
-            losses = state["losses"].tolist()
-            optimizer.load_state_dict(_optimizer_state(optimizer, names, state, len(losses)))
-        except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
-            raise OutputError(
-                f"{self.checkpoint} can't be read ({error}); start over with --overwrite."
-            ) from error
-        validations = [tuple(row) for row in np.atleast_2d(state["validations"].numpy()).tolist()]
-        return Progress(losses, [row for row in validations if row])
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a module by name, as safetensors takes them."""
+    return {name: value.detach().cpu().contiguous() for name, value in module.named_parameters()}
 
 
 def _optimizer_state(

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from propagate.types import Frame
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
+T = TypeVar("T")
 _COLUMNS = ("source", "target", "x1", "y1", "x2", "y2")
 
 
@@ -155,3 +156,17 @@ def hold_out(
         [pair for position, pair in enumerate(files) if position not in chosen],
         [pair for position, pair in enumerate(files) if position in chosen],
     )
+
+
+def hold_out_images(images: Sequence[T], count: int) -> tuple[list[T], list[T]]:
+    """Images to train on, and about `count` to validate with, a tenth of them at most.
+
+    Images to validate with are none of those that are trained on, where there are enough.
+
+    Args:
+        images: all, in a fixed order.
+        count: how many are held out, or a few more.
+    """
+    every = max(len(images) // count, 10)
+    kept = [image for position, image in enumerate(images, 1) if position % every]
+    return kept, list(images[every - 1 :: every]) or kept

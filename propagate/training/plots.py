@@ -1,4 +1,4 @@
-"""Pictures of a training: the loss, and the learned mixture of layers and steps."""
+"""Pictures of a training: the loss, the mixture of layers and steps, what a denoiser does."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ from propagate.output.atomic import atomic_path
 from propagate.training.folder import Progress
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, UInt8
 
 _DPI = 120
 _COLOUR, _FAINT, _SECOND = "#3b6ea5", "#b9cde3", "#c44e52"
 _SMOOTH = 50  # windows that a whole curve is smoothed by
 
 
-def draw_losses(progress: Progress, alphas: Sequence[float], target: Path) -> None:
-    """The loss of every step and its mean, and the validation's PCK on an axis of its own."""
+def draw_losses(progress: Progress, target: Path, validated: str, *, scale: float = 1) -> None:
+    """The loss of every step and its mean, and the validation on an axis of its own.
+
+    Args:
+        progress: losses and validations.
+        target: PNG file.
+        validated: what the first number of a validation is.
+        scale: its factor, 100 for percent.
+    """
     figure = Figure(figsize=(6.5, 4), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     steps = np.arange(1, progress.step + 1)
@@ -37,8 +44,8 @@ def draw_losses(progress: Progress, alphas: Sequence[float], target: Path) -> No
     if progress.validations:
         beside = axes.twinx()
         table = np.array(progress.validations)
-        beside.plot(table[:, 0], 100 * table[:, 1], color=_SECOND, marker="o", markersize=3)
-        beside.set_ylabel(f"validation PCK@{alphas[0]:g}, %", color=_SECOND)
+        beside.plot(table[:, 0], scale * table[:, 1], color=_SECOND, marker="o", markersize=3)
+        beside.set_ylabel(validated, color=_SECOND)
         beside.spines[["top"]].set_visible(False)
     axes.legend(lines, names, fontsize=8, loc="upper center")
     _save(figure, target)
@@ -74,6 +81,27 @@ def draw_mixing(
             step, layer, f"{100 * share:.1f}", ha="center", va="center", fontsize=7, color=colour
         )
     figure.colorbar(shown, ax=axes, label="share, %")
+    _save(figure, target)
+
+
+def draw_denoised(
+    rows: Sequence[tuple[str, UInt8[np.ndarray, "n side side 3"]]], target: Path
+) -> None:
+    """Crops side by side, a row each for the originals, those with noise, and those without.
+
+    Args:
+        rows: what each row shows, and its crops.
+        target: PNG file.
+    """
+    width = 0.6 + 0.72 * len(rows[0][1])
+    figure = Figure(figsize=(width, 0.72 * len(rows)), dpi=_DPI, layout="constrained")
+    all_axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for axes, (name, crops) in zip(all_axes, rows, strict=True):
+        axes.imshow(np.concatenate(crops, axis=1), interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     _save(figure, target)
 
 

@@ -135,7 +135,7 @@ def warp(frame: Frame, random: np.random.Generator, settings: WarpSettings) -> T
     )
     target_xy, source_xy = _points(lookup, size, random, settings.points)
     views = [
-        Frame(f"{frame.source}#{number}", 0, _recoloured(rgb, random, settings.colour), 0.0, name)
+        Frame(f"{frame.source}#{number}", 0, recoloured(rgb, random, settings.colour), 0.0, name)
         for number, (rgb, name) in enumerate(((first, "source"), (second, "target")))
     ]
     return TrainingPair(views[0], views[1], source_xy, target_xy)
@@ -210,9 +210,10 @@ def _points(
     return target, lookup[rows, columns].astype(np.float64) + 0.5
 
 
-def _recoloured(
+def recoloured(
     rgb: UInt8[np.ndarray, "h w 3"], random: np.random.Generator, most: float
 ) -> UInt8[np.ndarray, "h w 3"]:
+    """An image with another brightness, contrast and saturation, by `most` as a share each."""
     brightness, contrast, saturation = 1 + random.uniform(-most, most, 3)
     values = rgb.astype(np.float32) * brightness
     values = (values - values.mean()) * contrast + values.mean()

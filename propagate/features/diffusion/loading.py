@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -71,7 +72,11 @@ def load_pipeline(
     with quiet_libraries(), torch.no_grad():
         conditions = {} if prompt is None else kind.encode(files, prompt, dtype)
         found = levels or _noise_levels(files)
-        encoder: Encoder = load_vae(files, dtype) if has_part(files, "vae") else PixelEncoder()
+        encoder: Encoder
+        if has_part(files, "vae"):
+            encoder = load_vae(files, dtype)
+        else:
+            encoder = PixelEncoder(_pixel_factor(kind.channels(config)))
         _check_fit(files, config, kind.channels(config), conditions, encoder)
         if network is None:
             network = load_diffusers(files, sub, network_class(config), dtype)
@@ -98,7 +103,8 @@ def pipeline_layers(files: ResolvedModel) -> list[LayerInfo]:
     """
     _, config, kind = kind_of(files)
     has_vae = has_part(files, "vae")
-    factor = vae_factor(read_config(files, "vae/config.json")) if has_vae else 1
+    pixels = _pixel_factor(kind.channels(config))
+    factor = vae_factor(read_config(files, "vae/config.json")) if has_vae else pixels
     with quiet_libraries(), torch.device("meta"), torch.no_grad():
         network = network_class(config).from_config(config).eval()
         conditions = {name: torch.zeros(shape) for name, shape in kind.shapes(config).items()}
@@ -106,6 +112,12 @@ def pipeline_layers(files: ResolvedModel) -> list[LayerInfo]:
         size = Size(_LISTED.height // factor, _LISTED.width // factor)
         latents = torch.zeros(1, kind.channels(config), *size)
         return list_layers(network, lambda: denoiser(latents, 1), size, pixels_per_unit=factor)
+
+
+def _pixel_factor(channels: int) -> int:
+    """Side of the squares of pixels that a network without a VAE takes as `channels` numbers."""
+    factor = isqrt(channels // 3)
+    return factor if 3 * factor**2 == channels else 1
 
 
 def _prediction(files: ResolvedModel) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
+from torch.nn.functional import pixel_unshuffle
 
 from propagate.errors import InputError
 from propagate.types import Size
@@ -158,14 +159,23 @@ def check_input_size(model: DiffusionModel, size: Size) -> None:
 
 
 class PixelEncoder:
-    """For models of the pixels themselves."""
+    """For models of the pixels themselves.
+
+    Args:
+        factor: side of the squares of pixels that are the channels of one latent, as
+            `torch.nn.PixelUnshuffle` orders them.
+    """
 
     network = None
-    factor = 1
+
+    def __init__(self, factor: int = 1) -> None:
+        self.factor = factor
+        self.channels = 3 * factor**2
 
     def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:
         """The images."""
-        return Posterior(pixels, torch.zeros_like(pixels))
+        latents = pixel_unshuffle(pixels, self.factor)
+        return Posterior(latents, torch.zeros_like(latents))
 
 
 def default_layer(network: nn.Module) -> str:

@@ -1,0 +1,148 @@
+"""Training of a denoiser small enough to be installed with the program: composition only."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers import UNet2DModel
+
+from propagate.features.device import resolve_device, resolve_dtype
+from propagate.output.record_folder import Mode
+from propagate.progress import Progress as ShownProgress
+from propagate.progress import no_progress
+from propagate.training.aggregation import TrainReport
+from propagate.training.denoising import DenoisingTrainer, linear_levels
+from propagate.training.images import RandomCrops, stored_images
+from propagate.training.pairs import hold_out_images
+from propagate.training.plots import draw_denoised, draw_losses
+from propagate.training.pocket_folder import PocketFolder
+from propagate.training.pocket_settings import PocketSettings
+
+_VALIDATION = 64  # images
+_SHOWN = 8  # crops in the picture
+_SHOWN_STEPS = (51, 151, 301, 501)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PocketRequest:
+    """Everything a user says about one training of a denoiser.
+
+    Args:
+        output: folder to write.
+        images: folder, or uncompressed tar file, of images.
+        mode: what to do when `output` exists.
+        settings: network and training.
+        device: where it is trained.
+        dtype: what the network computes in: "auto", "fp32" or "bf16"; weights stay in float32.
+    """
+
+    output: Path
+    images: Path
+    mode: Mode = "new"
+    settings: PocketSettings = field(default_factory=PocketSettings)
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def config(self, processes: int) -> dict[str, Any]:
+        """What decides the weights, JSON values only."""
+        settings = asdict(self.settings)
+        return {"images": str(self.images.absolute()), "settings": settings, "processes": processes}
+
+
+def train_pocket(request: PocketRequest, *, bar: ShownProgress[int]) -> TrainReport:
+    """Train a denoiser, or go on with it.
+
+    Args:
+        request: what the user said.
+        bar: wraps the steps.
+
+    Raises:
+        InputError: options or images are wrong.
+        ModelError: the loss is not finite any more.
+        OutputError: the folder can't be written, or holds another training.
+    """
+    settings = request.settings
+    single = resolve_device(request.device)
+    half = resolve_dtype(request.dtype, single) == torch.bfloat16
+    accelerator = Accelerator(
+        cpu=single.type == "cpu",
+        device_placement=False,
+        mixed_precision="bf16" if half else "no",
+    )
+    folder = PocketFolder(
+        request.output, request.config(accelerator.num_processes), mode=request.mode
+    )
+    images = stored_images(request.images)
+    kept, held = hold_out_images(images, _VALIDATION)
+    device = single if accelerator.num_processes == 1 else accelerator.device
+    trainer = DenoisingTrainer(
+        crops=_crops(kept, settings),
+        validation=_crops(held, settings),
+        levels=linear_levels(),
+        settings=settings,
+        device=device,
+        accelerator=accelerator,
+    )
+    network = initial_network(settings).to(device)
+    average = deepcopy(network).requires_grad_(False).eval()
+    modules = {"network": network, "average": average}
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.decay)
+    progress = folder.load(modules, optimizer)
+    facts = {
+        "images": len(images),
+        "parameters": sum(part.numel() for part in network.parameters()),
+    }
+    # No process looks at the folder any more when the first one starts to write.
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        folder.prepare()
+        folder.write_record("running", **facts)
+
+    def save() -> None:
+        folder.save_checkpoint(modules, optimizer, progress)
+        folder.save_model(average)
+        draw_losses(progress, folder.curve, "loss on other images, averaged weights")
+        _draw(folder.denoised, trainer, average)
+
+    shown = bar if accelerator.is_main_process else no_progress
+    trainer.run(network, average, optimizer, progress, save, shown)
+    accelerator.wait_for_everyone()
+    record: dict[str, Any] = facts | {
+        "loss": sum(progress.losses[-100:]) / len(progress.losses[-100:]),
+        "validation": progress.validations[-1][1],
+        "bytes": folder.weights.stat().st_size,
+    }
+    if accelerator.is_main_process:
+        record = folder.write_record("complete", **record)
+    return TrainReport(record, progress, folder.path, accelerator.is_main_process)
+
+
+def initial_network(settings: PocketSettings) -> UNet2DModel:
+    """The network with its first, random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        return UNet2DModel(**settings.architecture())
+
+
+def _crops(images: list[Any], settings: PocketSettings) -> RandomCrops:
+    return RandomCrops(
+        images=images,
+        side=settings.side,
+        zoom=settings.zoom,
+        colour=settings.colour,
+        seed=settings.seed,
+    )
+
+
+def _draw(target: Path, trainer: DenoisingTrainer, average: UNet2DModel) -> None:
+    crops = trainer.validation.batch(0, _SHOWN)
+    rows = [("crop", crops)]
+    for t in _SHOWN_STEPS:
+        noisy, denoised = trainer.denoise(average, crops, t)
+        rows += [(f"t={t}", noisy), ("denoised", denoised)]
+    draw_denoised(rows, target)

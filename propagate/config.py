@@ -80,8 +80,7 @@ class KeypointSettings:
     """How keypoints become soft labels and soft labels keypoints.
 
     Args:
-        sigma: of the Gaussian that a point is on the grid, in cells of the labels. CRW takes 0.5; 1
-            did better on BADJA.
+        sigma: of the Gaussian that a point is on the grid, in cells of the labels. CRW takes 0.5.
         encoding: "gaussian" is centred on the exact place; "crw" on a whole cell, as CRW draws it.
         decoding: "soft-argmax" is the centre of mass of the scores around the highest one;
             "weighted" that of the `cells` highest scores wherever they are, as CRW does; "crw"
@@ -89,7 +88,7 @@ class KeypointSettings:
         reach: cells to each side that "soft-argmax" looks at.
         cells: how many cells "weighted" takes.
         visible_from: the least confidence of a point that counts as visible, 0 to 1; on BADJA
-            0.4 hides 4 % of the right places and 17 % of the wrong ones.
+            0.4 hides 2 % of the right places and 11 % of the wrong ones.
     """
 
     sigma: float = 1.0
@@ -272,11 +271,10 @@ class Preset:
 
 EMBEDDED_MODEL = "efficientnet-lite0"
 
-# The embedded model's continuity from one frame to the next is .69 and more on DAVIS-2016 train,
-# .54 with every second frame left out; of frames of different clips it is .41 at most in 99 %.
-_CUT_BELOW = 0.45
-# The same of its whitened components: .74, .61 and .49.
-_CUT_BELOW_WHITENED = 0.55
+# The continuity of the embedded model's whitened components from one frame to the next is .74 and
+# more on DAVIS-2016 train, .61 with every second frame left out; of frames of different clips it is
+# .49 at most in 99 %.
+_CUT_BELOW = 0.55
 
 _DINO = VideoSettings(
     propagation=PropagationSettings(
@@ -308,7 +306,7 @@ def _embedded(summary: str, *, short_side: int | None = None, radius: int = 12) 
             layer="2:0.5+4+10+14:0.5", pca=64, whitening=0.3, short_side=short_side
         ),
         video=VideoSettings(
-            propagation=PropagationSettings(radius=radius, patch=2, cut_below=_CUT_BELOW_WHITENED),
+            propagation=PropagationSettings(radius=radius, patch=2, cut_below=_CUT_BELOW),
             mask_decoding="guided",
         ),
     )
@@ -319,12 +317,14 @@ PRESETS = {
     "best": _embedded("fast on larger frames, in twice the time", short_side=640, radius=16),
     "fast": _embedded("the embedded model with settings chosen on DAVIS-2016 train clips"),
     "keypoints": Preset(
-        summary="the embedded model with settings chosen on BADJA clips and two flies",
+        summary="the embedded model with settings chosen on clips of BADJA and JHMDB and two flies",
         model=EMBEDDED_MODEL,
+        options=ModelOptions(layer="2:0.5+4+10+14:2", pca=64, whitening=0.3),
         video=VideoSettings(
             propagation=PropagationSettings(
                 n_last_frames=15, topk=10, temperature=0.05, cut_below=_CUT_BELOW
-            )
+            ),
+            keypoints=KeypointSettings(sigma=0.7),
         ),
     ),
     "crw": Preset(

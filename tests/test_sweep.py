@@ -482,7 +482,7 @@ def test_values_can_be_added(capsys: pytest.CaptureFixture[str], davis: Path, co
             ("--sequence", "disc", "--over", "topk=1,5", "--year", "2016"),
             "(data.name was 'DAVIS-2017 train' and is now 'DAVIS-2016 train')",
         ),
-        (("--sequence", "disc", "--over", "topk=1", "--preset", "keypoints"), "; and 5 more)"),
+        (("--sequence", "disc", "--over", "topk=1", "--preset", "keypoints"), "; and 9 more)"),
     ],
 )
 def test_resume_refuses_another_sweep(

@@ -26,7 +26,7 @@ class _Line(NamedTuple):
     slope: float
 
 
-_CALIBRATION = _Line(bias=0.915, slope=0.788)
+_CALIBRATION = _Line(bias=0.676, slope=0.673)
 
 
 def encode_keypoints(
@@ -113,7 +113,7 @@ def decode_keypoints(
 def calibrated_confidence(share: float) -> float:
     """How often a point is within 0.2 sqrt(area of the object) of the truth.
 
-    A line through the log-odds, fitted on BADJA by `benchmarks/keypoints.py`.
+    A line through the log-odds, fitted on BADJA by `benchmarks/keypoint_confidence.py`.
 
     Args:
         share: geometric mean of the two shares that speak for the place, 0 to 1.

@@ -17,7 +17,7 @@ from propagate.commands.main import program
 from propagate.config import ModelOptions
 from propagate.errors import InputError, OutputError
 from propagate.features.diffusion.model import PixelEncoder
-from propagate.features.registry import create_extractor
+from propagate.features.registry import cards, create_extractor
 from propagate.training.denoising import learning_rate
 from propagate.training.images import RandomCrops, StoredImage, stored_images
 from propagate.training.pocket import PocketRequest, train_pocket
@@ -209,3 +209,31 @@ def test_pixels_become_channels_and_come_back():
     # One cell holds one square of pixels.
     assert latents[0, :, 1, 2].sort().values.equal(image[0, :, 4:, 8:].flatten().sort().values)
     assert torch.equal(PixelEncoder()(image).mean, image)
+
+
+def test_the_installed_model_needs_no_network(monkeypatch):
+    def refuse(*_args: object) -> None:
+        raise AssertionError("a network was asked")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    frame = Frame("a", 0, texture(0), 0.0, "a")
+    options = ModelOptions(device="cpu", dtype="fp32", short_side=64, offline=True)
+    extractor = create_extractor("pocket", options)
+    (found,) = extractor.extract([frame])
+    assert found.grid == (8, 8)
+    assert found.data.std() > 0
+    # Nothing of where it is installed, so that results can be resumed elsewhere.
+    assert extractor.identity.startswith("dift pocket@")
+
+
+def test_the_installed_weights_are_small_and_have_a_card():
+    folder = cards()["pocket"].inside
+    assert folder is not None
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
+    assert sum(path.stat().st_size for path in files) < 15e6
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    for word in ("Caltech-101", "CC BY 4.0", "steps", "J&F"):
+        assert word in text
+    done = CliRunner().invoke(program, ["models", "path", "pocket"])
+    assert done.output == f"{folder}\n"

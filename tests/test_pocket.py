@@ -25,10 +25,10 @@ from propagate.training.pocket_settings import PocketSettings
 from propagate.types import Frame
 from tests.test_training import losses, texture
 
-TINY = {"channels": (16, 16), "unshuffle": 2, "side": 16, "batch": 2, "save_every": 2}
+TINY = {"channels": (16, 16), "unshuffle": 2, "side": 16, "batch": 2, "save_every": 3}
 WORDS = (
     *("--channels", "16,16", "--unshuffle", "2", "--side", "16", "--batch", "2"),
-    *("--save-every", "2", "--device", "cpu"),
+    *("--save-every", "3", "--device", "cpu"),
 )
 
 
@@ -116,13 +116,13 @@ def test_a_resumed_training_ends_the_same(trained, packed, tmp_path):
 
     def cut_short(title, total, steps):
         for step in steps:
-            if step == 3:
+            if step == 4:
                 raise KeyboardInterrupt
             yield step
 
     with pytest.raises(KeyboardInterrupt):
         train_pocket(request, bar=cut_short)
-    assert len(losses(tmp_path / "out")) == 2
+    assert len(losses(tmp_path / "out")) == 3
     words = ("--images", str(packed), "-o", str(tmp_path / "out"), "--steps", "5", *WORDS)
     again = train(*words, "--resume")
     assert again.exit_code == 0, again.output

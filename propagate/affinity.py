@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 _TILE_SIDE = {"cpu": 12, "cuda": 32, "mps": 32}
 # A reduced-precision product ranks this many candidates, of which the exact product picks k.
 _CANDIDATES_PER_VOTE = 3
+# How many voters, for each that is asked for, may tie before queries are compared with all keys.
+_TIES_PER_VOTE = 4
+_TIED_AT_A_TIME = 1024
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,10 @@ def vote(
     ties = settings.ties and query.dtype == torch.float32
     search = search_for(query, settings.topk + ties)
     if search is not None:
-        result = scores, alike
-        tied = _vote_in_one_pass(search, query, sketch, context, settings, result, ties=ties)
+        find = _Found(search, query, sketch, context, settings)
+        tied = _vote_in_one_pass(find, (scores, alike), ties=ties)
+        if bool(tied.any()):
+            tied = _vote_among_ties(find, (scores, alike), tied)
         tiles = tuple(tile for tile in tiles if bool(tied[tile.queries].any()))
     if tiles:
         _vote_in_tiles(query, context, settings, tiles, scores, alike)
@@ -145,39 +151,82 @@ def basis_of(features: Float[Tensor, "gh gw c"]) -> Basis | None:
     return Basis.of(features) if available(features) else None
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a compiled search finds in the context for a frame."""
+
+    search: Search
+    query: Float[Tensor, "gh gw c"]
+    sketch: Sketch | None
+    context: Sequence[ContextFrame]
+    settings: PropagationSettings
+
+    def best(self, keep: int) -> tuple[Float32[Tensor, "cells keep"], Int[Tensor, "cells keep"]]:
+        """The largest products of each cell, falling, and the rows of `table` that they are of."""
+        sketches = [s for s in (self.sketch, *(frame.sketch for frame in self.context)) if s]
+        return self.search(
+            self.query,
+            [frame.keys for frame in self.context],
+            [frame.limited for frame in self.context],
+            radius=self.settings.radius,
+            window=self.settings.window,
+            keep=keep,
+            sketches=sketches if len(sketches) == 1 + len(self.context) else (),
+        )
+
+    @cached_property
+    def table(self) -> Float32[Tensor, "n k"]:
+        """The labels of all cells of the context."""
+        return torch.cat([frame.labels for frame in self.context])
+
+
 def _vote_in_one_pass(
-    search: Search,
-    query: Float[Tensor, "gh gw c"],
-    sketch: Sketch | None,
-    context: Sequence[ContextFrame],
-    settings: PropagationSettings,
-    result: tuple[Float32[Tensor, "gh gw k"], Float32[Tensor, "gh gw"]],
-    *,
-    ties: bool,
+    find: _Found, result: tuple[Float32[Tensor, "gh gw k"], Float32[Tensor, "gh gw"]], *, ties: bool
 ) -> Bool[Tensor, "gh gw"]:
     """Fill in scores and cosines; says for which cells more than k voters tie if all are to vote.
 
     The answer is on the CPU, where it is read tile by tile.
     """
     scores, alike = result
-    k = settings.topk
-    sketches = [known for known in (sketch, *(frame.sketch for frame in context)) if known]
-    best, cells = search(
-        query,
-        [frame.keys for frame in context],
-        [frame.limited for frame in context],
-        radius=settings.radius,
-        window=settings.window,
-        keep=k + ties,
-        sketches=sketches if len(sketches) == 1 + len(context) else (),
-    )
-    table = torch.cat([frame.labels for frame in context])
-    labels, cosine = _means(best[:, :k], table[cells[:, :k]], settings.temperature)
+    k = find.settings.topk
+    best, cells = find.best(k + ties)
+    labels, cosine = _means(best[:, :k], find.table[cells[:, :k]], find.settings.temperature)
     scores.copy_(labels.view(scores.shape))
     alike.copy_(cosine.view(alike.shape))
     if not ties:
         return torch.zeros(alike.shape, dtype=torch.bool)
-    return ((best[:, -1] == best[:, k - 1]) & best[:, -1].isfinite()).view(alike.shape).cpu()
+    return _tie_behind(best, k).view(alike.shape).cpu()
+
+
+def _vote_among_ties(
+    find: _Found,
+    result: tuple[Float32[Tensor, "gh gw k"], Float32[Tensor, "gh gw"]],
+    tied: Bool[Tensor, "gh gw"],
+) -> Bool[Tensor, "gh gw"]:
+    """Fill in the tied cells again, with all voters that tie; says for which there are more yet.
+
+    A picture that stands still for some frames ties everywhere, a few voters at a time.
+    """
+    scores, alike = result
+    k = find.settings.topk
+    keep = _TIES_PER_VOTE * k + 1
+    if search_for(find.query, keep) is None:
+        return tied
+    best, cells = find.best(keep)
+    left = tied.flatten().clone()
+    for rows in torch.split(left.nonzero()[:, 0].to(best.device), _TIED_AT_A_TIME):
+        found = best[rows]
+        voters = found.masked_fill(found < found[:, k - 1 : k], -torch.inf)
+        labels, cosine = _means(voters, find.table[cells[rows]], find.settings.temperature)
+        scores.view(len(left), -1)[rows] = labels
+        alike.view(-1)[rows] = cosine
+        left[rows.cpu()] = _tie_behind(found, k).cpu()
+    return left.view(tied.shape)
+
+
+def _tie_behind(best: Float32[Tensor, "q keep"], k: int) -> Bool[Tensor, " q"]:
+    """Whether the last that was found ties with the k-th, so that others may too."""
+    return (best[:, -1] == best[:, k - 1]) & best[:, -1].isfinite()
 
 
 def _vote_in_tiles(

@@ -100,6 +100,21 @@ def test_result_does_not_depend_on_the_tile(monkeypatch: pytest.MonkeyPatch) -> 
         torch.testing.assert_close(result.similarity, results[0].similarity, atol=1e-6, rtol=0)
 
 
+def test_a_still_picture_ties_without_being_compared_with_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = (unit(14, 40, 6, generator=generator) for _ in range(2))
+    if affinity.search_for(query, 30) is None:
+        pytest.skip("no compiled search here")
+    frame = ContextFrame(key, torch.rand(14 * 40, 3, generator=generator))
+    alone = vote(query, [frame], PropagationSettings(radius=5, topk=1))
+    monkeypatch.setattr(affinity, "_vote_in_tiles", None)
+    stood = vote(query, [frame] * 8, PropagationSettings(radius=5, topk=5))
+    torch.testing.assert_close(stood.scores, alone.scores)
+    torch.testing.assert_close(stood.similarity, alone.similarity)
+
+
 def test_small_temperature_does_not_overflow() -> None:
     tiled, _ = both((9, 9), 2, PropagationSettings(temperature=0.001), seed=0)
     assert tiled.scores.isfinite().all()

@@ -11,6 +11,14 @@ import click
 from propagate.commands.common import output_mode, progress_bar
 from propagate.commands.model_options import model_options, resolve_model
 
+_output = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for weights, checkpoint, losses and pictures; then a model for --model.",
+)
+
 
 @click.group()
 def train() -> None:
@@ -29,13 +37,7 @@ def train() -> None:
     help="Folder of images, whose random warps are the pairs.",
 )
 @click.option("--split", default="trn", show_default=True, help="Split of SPair-71k.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder for weights, checkpoint, losses and pictures; then a model for --model.",
-)
+@_output
 @click.option(
     "--inversion",
     is_flag=True,
@@ -112,13 +114,7 @@ def aggregation(output: Path, as_json: bool, **values: Any) -> None:
     required=True,
     help="Folder, or uncompressed tar file, of images.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder for weights, checkpoint, losses and pictures; then a model for --model.",
-)
+@_output
 @click.option(
     "--channels", default="64,128,192", show_default=True, help="Width of each level, finest first."
 )

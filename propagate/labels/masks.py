@@ -172,9 +172,8 @@ def _pixels_of(cells: Bool[np.ndarray, "gh gw"], size: Size, settings: GuideSett
     """
     step, around = settings.step, []
     for places, count, length in zip(np.nonzero(cells), cells.shape, size, strict=True):
-        first, last = int(places.min()), int(places.max()) + 1
-        start, stop = first * length // count, -(-last * length // count)
-        around.append(slice(start // step * step, -(-stop // step) * step))
+        pixels = _pixels_around(places, count, length, margin=0)
+        around.append(slice(pixels.start // step * step, -(-pixels.stop // step) * step))
     return around[0], around[1]
 
 
@@ -198,9 +197,10 @@ def _cut(rgb: UInt8[np.ndarray, "h w 3"], part: Part) -> UInt8[np.ndarray, "h2 w
     )
 
 
-def _pixels_around(cells: np.ndarray, count: int, length: int) -> slice:
-    """Pixels of an axis that cells in the given range can influence, one cell of margin around."""
-    first, last = max(int(cells.min()) - 1, 0), min(int(cells.max()) + 2, count)
+def _pixels_around(cells: np.ndarray, count: int, length: int, margin: int = 1) -> slice:
+    """Pixels of an axis that cells lie on; those that interpolation spreads them to lie around."""
+    first = max(int(cells.min()) - margin, 0)
+    last = min(int(cells.max()) + margin + 1, count)
     return slice(first * length // count, -(-last * length // count))
 
 

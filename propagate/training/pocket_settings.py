@@ -15,7 +15,7 @@ _GROUPS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class PocketSettings:
-    """A denoiser and its training; the defaults are those of the weights that are installed.
+    """A denoiser and its training; the default network is that of the weights that are installed.
 
     Args:
         channels: of each level, the finest first; each level halves the grid.

@@ -220,9 +220,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert "0.1.0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("how", "when"),
+    [(signal.SIGKILL, "working"), (signal.SIGINT, "working"), (signal.SIGINT, "starting")],
+)
 def test_sequences_side_by_side_end_with_their_parent(
-    capsys: pytest.CaptureFixture[str], davis: Path, tmp_path: Path, how: signal.Signals
+    capsys: pytest.CaptureFixture[str],
+    davis: Path,
+    tmp_path: Path,
+    how: signal.Signals,
+    when: str,
 ) -> None:
     out = tmp_path / "out"
     arguments = ("eval", "davis2017", "--root", davis, "--split", "train", "-o", out, *SMALL)
@@ -230,8 +237,17 @@ def test_sequences_side_by_side_end_with_their_parent(
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        while process.poll() is None and not list(out.glob("predictions/*/predicted.json")):
+
+        def due() -> bool:
+            if when == "working":
+                return bool(list(out.glob("predictions/*/predicted.json")))
+            # The first one, what multiprocessing runs beside it, and a worker.
+            return _members(process.pid) > 2
+
+        while process.poll() is None and not due():
             time.sleep(0.01)
+        if when == "starting":
+            time.sleep(1)  # into its imports
         # As a terminal has it, Ctrl-C reaches every process; a kill the first one alone.
         (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
         message = process.communicate()[1]
@@ -247,6 +263,12 @@ def test_sequences_side_by_side_end_with_their_parent(
     record = json.loads((out / "summary.json").read_text())
     assert record["status"] == "complete"
     assert [row["unit"] for row in record["rows"]] == ["disc", "disc", "back", "back"]
+
+
+def _members(group: int) -> int:
+    """How many processes a group has."""
+    shown = subprocess.run(["ps", "-A", "-o", "pgid="], capture_output=True, text=True, check=True)
+    return shown.stdout.split().count(str(group))
 
 
 def _alive(group: int) -> bool:

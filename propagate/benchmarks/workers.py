@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -72,7 +72,9 @@ def _in_processes(work: Work[E], jobs: int) -> Iterator[UnitScore | None]:
     with ExitStack() as stack:
         stack.callback(executor.shutdown, cancel_futures=True)
         try:
-            yield from executor.map(_do, work.benchmark.units)
+            with _interrupt_held_back():
+                scores = executor.map(_do, work.benchmark.units)
+            yield from scores
         except BrokenProcessPool as error:
             raise OutputError(
                 "A process ended in the middle of its work, probably for want of memory; take "
@@ -81,6 +83,22 @@ def _in_processes(work: Work[E], jobs: int) -> Iterator[UnitScore | None]:
         except BaseException:
             stop.set()
             raise
+
+
+@contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """Ctrl-C waits until the end of this, and in processes that start meanwhile for `_begin`.
+
+    A process that still imports its modules would print where that was.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Worker(Generic[E]):
@@ -105,6 +123,8 @@ def _begin(work: Work[E], jobs: int, stop: Any, number: Any) -> None:
     keep_freed_memory()
     # Ctrl-C reaches all processes of a terminal; the first one tells the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
     with number.get_lock():
         mine = number.value

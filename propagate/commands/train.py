@@ -129,6 +129,33 @@ def aggregation(output: Path, as_json: bool, **values: Any) -> None:
 @click.option(
     "--save-every", type=int, default=200, show_default=True, help="Steps between checkpoints."
 )
+@click.option(
+    "--zoom",
+    type=float,
+    default=2.25,
+    show_default=True,
+    help="Largest square that a crop is made smaller from, as a factor of --side.",
+)
+@click.option(
+    "--teacher",
+    help="Model whose features a layer also learns to predict, such as efficientnet-lite0.",
+)
+@click.option(
+    "--align", type=float, default=1.0, show_default=True, help="Weight of that second task."
+)
+@click.option(
+    "--align-layer",
+    default="up_blocks.1.resnets.1",
+    show_default=True,
+    help="The layer that learns it.",
+)
+@click.option(
+    "--clean",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Share of crops without noise, for the second task alone.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, crops and noise.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps or auto.")
 @click.option(
@@ -161,10 +188,12 @@ def pocket(output: Path, images: Path, as_json: bool, **values: Any) -> None:
         click.echo(json.dumps(report.record))
         return
     record = report.record
+    followed = record["misalignment"]
+    told = "" if followed is None else f"; 1 - cosine with the teacher {followed:.4f}"
     click.echo(
         f"{record['parameters'] / 1e6:.1f} M parameters, {record['images']} images\n"
-        f"loss {record['loss']:.4f}, the mean of the last 100 steps; on other images "
-        f"{record['validation']:.4f}\n"
+        f"loss {record['loss']:.4f}, the mean of the last 100 steps; of denoising other images "
+        f"{record['validation']:.4f}{told}\n"
         f"Written to {report.folder}, which is a model: --model {report.folder}"
     )
 

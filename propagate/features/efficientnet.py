@@ -135,16 +135,13 @@ class EfficientNetExtractor:
     @torch.inference_mode()
     def extract_layers(self, frames: Sequence[Frame]) -> list[list[FeatureMap]]:
         """See `LayeredExtractor`."""
-        return [self._extract_one(frame) for frame in frames]
-
-    def _extract_one(self, frame: Frame) -> list[FeatureMap]:
-        size = self._settings.input_size.of(frame.size)
-        maps = self._network(
-            pixel_batch([frame], size, self._settings.input_size.resizing).to(self._device)
-        )
+        size = self._settings.input_size.of(frames[0].size)
+        batch = pixel_batch(frames, size, self._settings.input_size.resizing)
+        maps = self._network(batch.to(self._device))
+        chosen = [maps[block].float() for block, _ in self._settings.layers]
         return [
-            FeatureMap(maps[block][0].float(), frame.size, size)
-            for block, _ in self._settings.layers
+            [FeatureMap(data[position], frame.size, size) for data in chosen]
+            for position, frame in enumerate(frames)
         ]
 
 
@@ -266,6 +263,8 @@ def _folded(
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + _BATCH_NORM_EPSILON).sqrt()
     layer = _SameConv(in_group * groups, out_channels, kernel, stride, groups=groups)
     layer.clipped = clipped
-    layer.weight = nn.Parameter(weight * scale[:, None, None, None])
+    # As the maps lie in memory, or the weights would be turned around for each of them.
+    merged = (weight * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+    layer.weight = nn.Parameter(merged)
     layer.bias = nn.Parameter(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale)
     return layer

@@ -42,11 +42,14 @@ def fuse(
         # Maps lie in memory with channels last, and so they stay: a cell is read at once.
         cells = F.normalize(data.permute(1, 2, 0), dim=2)
         if tuple(cells.shape[:2]) != tuple(grid):
-            how = "area" if cells.shape[0] > grid[0] else "bilinear"
-            batch = cells[None].permute(0, 3, 1, 2)
-            cells = F.interpolate(batch, size=grid, mode=how)[0].permute(1, 2, 0)
+            cells = on_grid(cells[None].permute(0, 3, 1, 2), grid)[0].permute(1, 2, 0)
         parts.append(cells * (weight / total) ** 0.5)
     return F.normalize(torch.cat(parts, 2), dim=2).permute(2, 0, 1)
+
+
+def on_grid(maps: Float[Tensor, "b c h w"], grid: tuple[int, int]) -> Float[Tensor, "b c gh gw"]:
+    """Maps on another grid: the mean over each of its cells if it is coarser, bilinear if not."""
+    return F.interpolate(maps, size=grid, mode="area" if maps.shape[2] > grid[0] else "bilinear")
 
 
 def fuse_maps(

@@ -15,12 +15,14 @@ import torch.nn.functional as F  # noqa: N812, the field's usual name
 from propagate.errors import ModelError
 from propagate.features.diffusion.model import NoiseLevels, PixelEncoder
 from propagate.progress import Progress as ShownProgress
+from propagate.training.alignment import AlignedDenoiser, Teacher, misalignment
 from propagate.training.folder import Progress
 from propagate.training.images import RandomCrops
 from propagate.training.pocket_settings import STEPS, PocketSettings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from diffusers import UNet2DModel
     from jaxtyping import Float, Int, UInt8
     from torch import Tensor, nn
 
@@ -37,6 +39,7 @@ class DenoisingTrainer:
         crops: to train on.
         validation: crops of other images.
         levels: of noise.
+        teacher: of the second task, if there is one.
         settings: of the training.
         device: where the network is.
         accelerator: knows how many processes share a step, and what is computed in bfloat16.
@@ -45,14 +48,15 @@ class DenoisingTrainer:
     crops: RandomCrops
     validation: RandomCrops
     levels: NoiseLevels
+    teacher: Teacher | None
     settings: PocketSettings
     device: torch.device
     accelerator: Accelerator
 
     def run(
         self,
-        network: nn.Module,
-        average: nn.Module,
+        network: AlignedDenoiser,
+        average: AlignedDenoiser,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
         save: Callable[[], None],
@@ -82,7 +86,7 @@ class DenoisingTrainer:
             done = step + 1
             due = done % settings.save_every == 0 or done == settings.steps
             if due and accelerator.is_main_process:
-                progress.validations.append((float(done), self.validate(average)))
+                progress.validations.append((float(done), *self.validate(average)))
                 save()
 
     def _batches(self, steps: range) -> Iterator[UInt8[np.ndarray, "n side side 3"]]:
@@ -110,7 +114,8 @@ class DenoisingTrainer:
             _seed(settings.seed, step, accelerator.process_index)
         )
         with torch.enable_grad():
-            loss = self._loss(network, batch, random)
+            denoising, alignment = self._losses(network, batch, random)
+            loss = denoising + settings.align * alignment
         optimizer.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(network.parameters(), 1.0)
@@ -120,17 +125,29 @@ class DenoisingTrainer:
             raise ModelError(f"The loss of step {step + 1} is {value}; choose a lower --lr.")
         return value
 
-    def _loss(
+    def _losses(
         self, network: nn.Module, batch: UInt8[np.ndarray, "n h w 3"], random: torch.Generator
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        """Of denoising, and of what the teacher sees; 0 for the second without one."""
+        settings = self.settings
         share = torch.rand(len(batch), generator=random)
-        t = (self.settings.t_below * share**self.settings.t_power).long()
+        t = (settings.t_below * share**settings.t_power).long()
+        noisy_ones = torch.ones(len(batch))
+        if self.teacher is not None:
+            # Noise that small can't be told from the image: such crops have nothing to denoise.
+            noisy_ones = (torch.rand(len(batch), generator=random) >= settings.clean).float()
+            t *= noisy_ones.long()
         clean = self.latents(batch)
         noise = torch.randn(clean.shape, generator=random)
         noisy, wanted = self.noised(clean, noise, t)
         with self.accelerator.autocast():
-            predicted = network(noisy.to(self.device), t.to(self.device)).sample
-        return F.mse_loss(predicted.float(), wanted.to(self.device))
+            predicted, seen = network(noisy.to(self.device), t.to(self.device))
+        errors = F.mse_loss(predicted.float(), wanted.to(self.device), reduction="none")
+        kept = noisy_ones.to(self.device)
+        denoising = (errors.mean((1, 2, 3)) * kept).sum() / kept.sum().clamp(min=1)
+        if self.teacher is None:
+            return denoising, torch.zeros_like(denoising)
+        return denoising, misalignment(seen, self.teacher.maps(batch))
 
     def latents(self, batch: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n c h2 w2"]:
         """Crops as the network takes them, without noise; on the CPU."""
@@ -148,20 +165,25 @@ class DenoisingTrainer:
         return self.levels.signal, self.levels.noise
 
     @torch.no_grad()
-    def validate(self, average: nn.Module) -> float:
-        """The loss of the averaged weights on crops of images that training never sees."""
+    def validate(self, average: nn.Module) -> tuple[float, ...]:
+        """Losses of the averaged weights on crops of images that training never sees.
+
+        Returns:
+            That of denoising; and with a teacher, 1 - cosine with what it sees.
+        """
         random = torch.Generator().manual_seed(self.settings.seed)
         size = min(self.settings.batch, _VALIDATION)
         starts = range(0, _VALIDATION - size + 1, size)
         losses = [
-            float(self._loss(average, self.validation.batch(start, size), random))
+            torch.stack(self._losses(average, self.validation.batch(start, size), random))
             for start in starts
         ]
-        return sum(losses) / len(losses)
+        denoising, alignment = torch.stack(losses).mean(0).tolist()
+        return (denoising,) if self.teacher is None else (denoising, alignment)
 
     @torch.no_grad()
     def denoise(
-        self, network: nn.Module, batch: UInt8[np.ndarray, "n h w 3"], t: int
+        self, network: UNet2DModel, batch: UInt8[np.ndarray, "n h w 3"], t: int
     ) -> tuple[UInt8[np.ndarray, "n h w 3"], UInt8[np.ndarray, "n h w 3"]]:
         """Crops with the noise of step `t`, and what the network makes of them in one step."""
         random = torch.Generator().manual_seed(self.settings.seed + t)

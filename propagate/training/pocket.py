@@ -16,6 +16,7 @@ from propagate.output.record_folder import Mode
 from propagate.progress import Progress as ShownProgress
 from propagate.progress import no_progress
 from propagate.training.aggregation import TrainReport
+from propagate.training.alignment import AlignedDenoiser, Teacher
 from propagate.training.denoising import DenoisingTrainer, linear_levels
 from propagate.training.images import RandomCrops, stored_images
 from propagate.training.pairs import hold_out_images
@@ -80,22 +81,25 @@ def train_pocket(request: PocketRequest, *, bar: ShownProgress[int]) -> TrainRep
     images = stored_images(request.images)
     kept, held = hold_out_images(images, _VALIDATION)
     device = single if accelerator.num_processes == 1 else accelerator.device
+    teacher = None if settings.teacher is None else Teacher(settings.teacher, device)
     trainer = DenoisingTrainer(
         crops=_crops(kept, settings),
         validation=_crops(held, settings),
         levels=linear_levels(),
+        teacher=teacher,
         settings=settings,
         device=device,
         accelerator=accelerator,
     )
-    network = initial_network(settings).to(device)
+    channels = None if teacher is None else teacher.channels
+    network = initial_network(settings, channels).to(device)
     average = deepcopy(network).requires_grad_(False).eval()
     modules = {"network": network, "average": average}
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.decay)
     progress = folder.load(modules, optimizer)
     facts = {
         "images": len(images),
-        "parameters": sum(part.numel() for part in network.parameters()),
+        "parameters": sum(part.numel() for part in network.denoiser.parameters()),
     }
     # No process looks at the folder any more when the first one starts to write.
     accelerator.wait_for_everyone()
@@ -105,9 +109,9 @@ def train_pocket(request: PocketRequest, *, bar: ShownProgress[int]) -> TrainRep
 
     def save() -> None:
         folder.save_checkpoint(modules, optimizer, progress)
-        folder.save_model(average)
+        folder.save_model(average.denoiser)
         draw_losses(progress, folder.curve, "loss on other images, averaged weights")
-        _draw(folder.denoised, trainer, average)
+        _draw(folder.denoised, trainer, average.denoiser)
 
     shown = bar if accelerator.is_main_process else no_progress
     trainer.run(network, average, optimizer, progress, save, shown)
@@ -115,6 +119,7 @@ def train_pocket(request: PocketRequest, *, bar: ShownProgress[int]) -> TrainRep
     record: dict[str, Any] = facts | {
         "loss": sum(progress.losses[-100:]) / len(progress.losses[-100:]),
         "validation": progress.validations[-1][1],
+        "misalignment": progress.validations[-1][2] if teacher else None,
         "bytes": folder.weights.stat().st_size,
     }
     if accelerator.is_main_process:
@@ -122,11 +127,12 @@ def train_pocket(request: PocketRequest, *, bar: ShownProgress[int]) -> TrainRep
     return TrainReport(record, progress, folder.path, accelerator.is_main_process)
 
 
-def initial_network(settings: PocketSettings) -> UNet2DModel:
-    """The network with its first, random weights."""
+def initial_network(settings: PocketSettings, channels: int | None = None) -> AlignedDenoiser:
+    """The network with its first, random weights; `channels` are those of a teacher."""
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        return UNet2DModel(**settings.architecture())
+        denoiser = UNet2DModel(**settings.architecture())
+        return AlignedDenoiser(denoiser, settings.align_layer, channels)
 
 
 def _crops(images: list[Any], settings: PocketSettings) -> RandomCrops:

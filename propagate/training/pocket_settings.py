@@ -31,6 +31,12 @@ class PocketSettings:
         t_below: training draws steps below this; what is noisier tells little about an image.
         t_power: t = t_below u^t_power with u uniform in [0, 1), so that small steps are
             more frequent the larger it is.
+        teacher: model whose maps a layer learns to predict beside denoising; None for no such
+            task.
+        align: its weight beside the loss of denoising.
+        align_layer: the layer that predicts them.
+        clean: with a teacher, the share of crops that are shown without noise (t = 0), for this
+            task alone.
         zoom: see `RandomCrops`.
         colour: see `RandomCrops`.
         seed: of the first weights, the crops, and the noise.
@@ -52,6 +58,10 @@ class PocketSettings:
     ema: float = 0.995
     t_below: int = 600
     t_power: float = 1.5
+    teacher: str | None = None
+    align: float = 1.0
+    align_layer: str = "up_blocks.1.resnets.1"
+    clean: float = 0.5
     zoom: float = 2.25
     colour: float = 0.2
     seed: int = 0
@@ -65,8 +75,11 @@ class PocketSettings:
         for name in ("warmup", "decay", "colour", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
-        if not self.lr > 0:
-            raise InputError(f"lr is {self.lr}; it must be greater than 0.")
+        for name in ("lr", "align"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be greater than 0.")
+        if not 0 <= self.clean < 1:
+            raise InputError(f"clean is {self.clean}; it must be in [0, 1).")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is {self.ema}; it must be in [0, 1).")
         if not 1 <= self.t_below <= STEPS:

@@ -107,7 +107,7 @@ def test_crops_without_noise_are_nothing_to_denoise(images, teacher):
             wrong = 1e6 * (t == 0).float()[:, None, None, None]
             return torch.zeros_like(noisy) + wrong, torch.zeros(len(t), teacher.channels, 8, 8)
 
-    # The power is so high that nearly all other steps would be 0 too without the first term.
+    # Half are at step 0, where this network is wildly wrong.
     settings = replace(TINY, clean=0.5, t_power=1.0, t_below=1000)
     found = trainer(images, teacher, settings)
     denoising, _ = found._losses(Wild(), batch(images, 32), torch.Generator().manual_seed(0))
@@ -179,7 +179,6 @@ def test_the_command_tells_how_well_the_teacher_is_followed(images, tmp_path):
             InputError,
             "has no layer 'up'; it has conv_in",
         ),
-        (("--zoom", "0.5"), InputError, "zoom is 0.5; it must be 1 or more"),
     ],
 )
 def test_bad_requests(images, tmp_path, words, kind, message):

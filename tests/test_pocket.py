@@ -136,7 +136,7 @@ def test_other_settings_are_not_resumed(trained, packed):
     words = ("--images", str(packed), "-o", str(trained), "--steps", "5", *WORDS)
     other = train(*words, "--lr", "0.1", "--resume")
     assert isinstance(other.exception, OutputError)
-    assert "settings.lr was 0.0006 and is now 0.1" in str(other.exception)
+    assert "settings.lr was 0.0015 and is now 0.1" in str(other.exception)
     taken = train(*words)
     assert "already holds a training; continue it with --resume" in str(taken.exception)
 

@@ -122,26 +122,19 @@ def aggregation(output: Path, as_json: bool, **values: Any) -> None:
     "--unshuffle", type=int, default=4, show_default=True, help="Side of the pixels in a cell."
 )
 @click.option("--depth", type=int, default=1, show_default=True, help="Residual blocks a level.")
-@click.option("--side", type=int, default=64, show_default=True, help="Side of a crop, in pixels.")
+@click.option("--side", type=int, default=96, show_default=True, help="Side of a crop, in pixels.")
 @click.option("--steps", type=int, default=4000, show_default=True, help="Steps of the optimiser.")
-@click.option("--batch", type=int, default=32, show_default=True, help="Crops a step.")
-@click.option("--lr", type=float, default=6e-4, show_default=True, help="Peak learning rate.")
+@click.option("--batch", type=int, default=16, show_default=True, help="Crops a step.")
+@click.option("--lr", type=float, default=1.5e-3, show_default=True, help="Peak learning rate.")
 @click.option(
-    "--save-every", type=int, default=200, show_default=True, help="Steps between checkpoints."
-)
-@click.option(
-    "--zoom",
-    type=float,
-    default=2.25,
-    show_default=True,
-    help="Largest square that a crop is made smaller from, as a factor of --side.",
+    "--save-every", type=int, default=250, show_default=True, help="Steps between checkpoints."
 )
 @click.option(
     "--teacher",
     help="Model whose features a layer also learns to predict, such as efficientnet-lite0.",
 )
 @click.option(
-    "--align", type=float, default=1.0, show_default=True, help="Weight of that second task."
+    "--align", type=float, default=3.0, show_default=True, help="Weight of that second task."
 )
 @click.option(
     "--align-layer",
@@ -152,7 +145,7 @@ def aggregation(output: Path, as_json: bool, **values: Any) -> None:
 @click.option(
     "--clean",
     type=float,
-    default=0.5,
+    default=0.75,
     show_default=True,
     help="Share of crops without noise, for the second task alone.",
 )

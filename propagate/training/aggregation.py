@@ -232,7 +232,7 @@ def _draw(
     source: MapSource,
     request: TrainRequest,
 ) -> None:
-    draw_losses(progress, folder.curve, f"validation PCK@{ALPHAS[0]:g}, %", scale=100)
+    draw_losses(progress, folder.curve, [f"validation PCK@{ALPHAS[0]:g}, %"], scale=100)
     inversion = request.inversion
     steps = [str(save) for save in inversion.saves] if inversion else [""]
     draw_mixing(

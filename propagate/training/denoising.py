@@ -23,7 +23,7 @@ from propagate.training.pocket_settings import STEPS, PocketSettings
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from diffusers import UNet2DModel
-    from jaxtyping import Float, Int, UInt8
+    from jaxtyping import Bool, Float, Int, UInt8
     from torch import Tensor, nn
 
 _VALIDATION = 64  # crops, always the same ones with the same noise
@@ -129,25 +129,31 @@ class DenoisingTrainer:
         self, network: nn.Module, batch: UInt8[np.ndarray, "n h w 3"], random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Of denoising, and of what the teacher sees; 0 for the second without one."""
-        settings = self.settings
-        share = torch.rand(len(batch), generator=random)
-        t = (settings.t_below * share**settings.t_power).long()
-        noisy_ones = torch.ones(len(batch))
-        if self.teacher is not None:
-            # Noise that small can't be told from the image: such crops have nothing to denoise.
-            noisy_ones = (torch.rand(len(batch), generator=random) >= settings.clean).float()
-            t *= noisy_ones.long()
+        t, noised = self._steps(len(batch), random)
         clean = self.latents(batch)
         noise = torch.randn(clean.shape, generator=random)
         noisy, wanted = self.noised(clean, noise, t)
         with self.accelerator.autocast():
             predicted, seen = network(noisy.to(self.device), t.to(self.device))
         errors = F.mse_loss(predicted.float(), wanted.to(self.device), reduction="none")
-        kept = noisy_ones.to(self.device)
+        kept = noised.to(self.device, torch.float32)
         denoising = (errors.mean((1, 2, 3)) * kept).sum() / kept.sum().clamp(min=1)
         if self.teacher is None:
             return denoising, torch.zeros_like(denoising)
         return denoising, misalignment(seen, self.teacher.maps(batch))
+
+    def _steps(
+        self, count: int, random: torch.Generator
+    ) -> tuple[Int[Tensor, " n"], Bool[Tensor, " n"]]:
+        """Noise steps of crops, and whether each is there to be denoised."""
+        settings = self.settings
+        share = torch.rand(count, generator=random)
+        t = (settings.t_below * share**settings.t_power).long()
+        if self.teacher is None:
+            return t, torch.ones(count, dtype=torch.bool)
+        # Noise of step 0 can't be told from the image: such crops have the second task alone.
+        noised = torch.rand(count, generator=random) >= settings.clean
+        return t * noised, noised
 
     def latents(self, batch: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n c h2 w2"]:
         """Crops as the network takes them, without noise; on the CPU."""

@@ -21,14 +21,16 @@ _COLOUR, _FAINT, _SECOND = "#3b6ea5", "#b9cde3", "#c44e52"
 _SMOOTH = 50  # windows that a whole curve is smoothed by
 
 
-def draw_losses(progress: Progress, target: Path, validated: str, *, scale: float = 1) -> None:
-    """The loss of every step and its mean, and the validation on an axis of its own.
+def draw_losses(
+    progress: Progress, target: Path, validated: Sequence[str], *, scale: float = 1
+) -> None:
+    """The loss of every step and its mean, and the validations on an axis of their own.
 
     Args:
         progress: losses and validations.
         target: PNG file.
-        validated: what the first number of a validation is.
-        scale: its factor, 100 for percent.
+        validated: what the first numbers of a validation are.
+        scale: their factor, 100 for percent.
     """
     figure = Figure(figsize=(6.5, 4), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -43,9 +45,11 @@ def draw_losses(progress: Progress, target: Path, validated: str, *, scale: floa
     lines, names = axes.get_legend_handles_labels()
     if progress.validations:
         beside = axes.twinx()
-        table = np.array(progress.validations)
-        beside.plot(table[:, 0], scale * table[:, 1], color=_SECOND, marker="o", markersize=3)
-        beside.set_ylabel(validated, color=_SECOND)
+        at, *columns = np.array(progress.validations).T
+        for name, values, style in zip(validated, columns, ("o-", "s--"), strict=False):
+            lines += beside.plot(at, scale * values, style, color=_SECOND, markersize=3)
+            names.append(name)
+        beside.set_ylabel("validation", color=_SECOND)
         beside.spines[["top"]].set_visible(False)
     axes.legend(lines, names, fontsize=8, loc="upper center")
     _save(figure, target)

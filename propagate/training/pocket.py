@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,13 +19,14 @@ from propagate.progress import no_progress
 from propagate.training.aggregation import TrainReport
 from propagate.training.alignment import AlignedDenoiser, Teacher
 from propagate.training.denoising import DenoisingTrainer, linear_levels
-from propagate.training.images import RandomCrops, stored_images
+from propagate.training.images import RandomCrops, StoredImage, stored_images
 from propagate.training.pairs import hold_out_images
 from propagate.training.plots import draw_denoised, draw_losses
 from propagate.training.pocket_folder import PocketFolder
 from propagate.training.pocket_settings import PocketSettings
 
 _VALIDATION = 64  # images
+_VALIDATED = ("denoising other images", "1 - cosine with the teacher there")
 _SHOWN = 8  # crops in the picture
 _SHOWN_STEPS = (51, 151, 301, 501)
 
@@ -68,30 +70,19 @@ def train_pocket(request: PocketRequest, *, bar: ShownProgress[int]) -> TrainRep
         OutputError: the folder can't be written, or holds another training.
     """
     settings = request.settings
-    single = resolve_device(request.device)
-    half = resolve_dtype(request.dtype, single) == torch.bfloat16
+    device = resolve_device(request.device)
+    half = resolve_dtype(request.dtype, device) == torch.bfloat16
     accelerator = Accelerator(
-        cpu=single.type == "cpu",
-        device_placement=False,
-        mixed_precision="bf16" if half else "no",
+        cpu=device.type == "cpu", device_placement=False, mixed_precision="bf16" if half else "no"
     )
+    if accelerator.num_processes > 1:
+        device = accelerator.device
     folder = PocketFolder(
         request.output, request.config(accelerator.num_processes), mode=request.mode
     )
     images = stored_images(request.images)
-    kept, held = hold_out_images(images, _VALIDATION)
-    device = single if accelerator.num_processes == 1 else accelerator.device
-    teacher = None if settings.teacher is None else Teacher(settings.teacher, device)
-    trainer = DenoisingTrainer(
-        crops=_crops(kept, settings),
-        validation=_crops(held, settings),
-        levels=linear_levels(),
-        teacher=teacher,
-        settings=settings,
-        device=device,
-        accelerator=accelerator,
-    )
-    channels = None if teacher is None else teacher.channels
+    trainer = _trainer(images, settings, device, accelerator)
+    channels = None if trainer.teacher is None else trainer.teacher.channels
     network = initial_network(settings, channels).to(device)
     average = deepcopy(network).requires_grad_(False).eval()
     modules = {"network": network, "average": average}
@@ -110,7 +101,7 @@ def train_pocket(request: PocketRequest, *, bar: ShownProgress[int]) -> TrainRep
     def save() -> None:
         folder.save_checkpoint(modules, optimizer, progress)
         folder.save_model(average.denoiser)
-        draw_losses(progress, folder.curve, "loss on other images, averaged weights")
+        draw_losses(progress, folder.curve, _VALIDATED)
         _draw(folder.denoised, trainer, average.denoiser)
 
     shown = bar if accelerator.is_main_process else no_progress
@@ -119,7 +110,7 @@ def train_pocket(request: PocketRequest, *, bar: ShownProgress[int]) -> TrainRep
     record: dict[str, Any] = facts | {
         "loss": sum(progress.losses[-100:]) / len(progress.losses[-100:]),
         "validation": progress.validations[-1][1],
-        "misalignment": progress.validations[-1][2] if teacher else None,
+        "misalignment": None if channels is None else progress.validations[-1][2],
         "bytes": folder.weights.stat().st_size,
     }
     if accelerator.is_main_process:
@@ -135,7 +126,25 @@ def initial_network(settings: PocketSettings, channels: int | None = None) -> Al
         return AlignedDenoiser(denoiser, settings.align_layer, channels)
 
 
-def _crops(images: list[Any], settings: PocketSettings) -> RandomCrops:
+def _trainer(
+    images: Sequence[StoredImage],
+    settings: PocketSettings,
+    device: torch.device,
+    accelerator: Accelerator,
+) -> DenoisingTrainer:
+    kept, held = hold_out_images(images, _VALIDATION)
+    return DenoisingTrainer(
+        crops=_crops(kept, settings),
+        validation=_crops(held, settings),
+        levels=linear_levels(),
+        teacher=None if settings.teacher is None else Teacher(settings.teacher, device),
+        settings=settings,
+        device=device,
+        accelerator=accelerator,
+    )
+
+
+def _crops(images: Sequence[StoredImage], settings: PocketSettings) -> RandomCrops:
     return RandomCrops(
         images=images,
         side=settings.side,

@@ -49,23 +49,23 @@ class PocketSettings:
     channels: tuple[int, ...] = (64, 128, 192)
     unshuffle: int = 4
     depth: int = 1
-    side: int = 64
+    side: int = 96
     steps: int = 4000
-    batch: int = 32
-    lr: float = 6e-4
+    batch: int = 16
+    lr: float = 1.5e-3
     warmup: int = 100
     decay: float = 0.01
     ema: float = 0.995
     t_below: int = 600
     t_power: float = 1.5
     teacher: str | None = None
-    align: float = 1.0
+    align: float = 3.0
     align_layer: str = "up_blocks.1.resnets.1"
-    clean: float = 0.5
+    clean: float = 0.75
     zoom: float = 2.25
     colour: float = 0.2
     seed: int = 0
-    save_every: int = 200
+    save_every: int = 250
 
     def __post_init__(self) -> None:
         counts = ("unshuffle", "depth", "side", "steps", "batch", "save_every", "zoom")

@@ -23,8 +23,8 @@ FAMILY = Family(
     cards=(
         ModelCard(
             name="pocket",
-            summary="Pixel diffusion UNet of 6.7 M weights, Caltech-101 without labels; "
-            "installed with the program",
+            summary="Pixel diffusion UNet of 6.7 M weights, Caltech-101, features drawn to those "
+            "of efficientnet-lite0; installed with the program",
             licence="Apache-2.0",
             stride=8,
             knobs={

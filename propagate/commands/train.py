@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from propagate.commands.common import output_mode, progress_bar
 from propagate.commands.model_options import model_options, resolve_model
+
+if TYPE_CHECKING:
+    from propagate.training.folder import TrainReport
 
 _output = click.option(
     "-o",
@@ -92,19 +96,17 @@ def aggregation(output: Path, as_json: bool, **values: Any) -> None:
         warps=WarpSettings(side=values["warp_side"]),
     )
     report = train_aggregation(request, bar=progress_bar)
-    if not report.first:
-        return
-    if as_json:
-        click.echo(json.dumps(report.record))
-        return
-    record = report.record
-    click.echo(f"{record['model']}\nloss {record['loss']:.4f}, the mean of the last 100 steps")
+    _show(report, _aggregation_lines, as_json=as_json)
+
+
+def _aggregation_lines(record: dict[str, Any]) -> Iterator[str]:
+    yield record["model"]
+    yield f"loss {record['loss']:.4f}, the mean of the last 100 steps"
     for name, words in (("untrained", "layers fused untrained"), ("validation", "aggregated")):
         if record.get(name):
             shares = zip(record["alphas"], record[name], strict=True)
             shown = "  ".join(f"@{alpha:g} {100 * share:.1f}" for alpha, share in shares)
-            click.echo(f"validation PCK, {words:23}{shown}")
-    click.echo(f"Written to {report.folder}, which is a model: --model {report.folder}")
+            yield f"validation PCK, {words:23}{shown}"
 
 
 @train.command()
@@ -175,20 +177,31 @@ def pocket(output: Path, images: Path, as_json: bool, **values: Any) -> None:
     settings = PocketSettings(**values)
     request = PocketRequest(output=output, images=images, mode=mode, settings=settings, **place)
     report = train_pocket(request, bar=progress_bar)
+    _show(report, _pocket_lines, as_json=as_json)
+
+
+def _pocket_lines(record: dict[str, Any]) -> Iterator[str]:
+    followed = record["misalignment"]
+    told = "" if followed is None else f"; 1 - cosine with the teacher {followed:.4f}"
+    yield f"{record['parameters'] / 1e6:.1f} M parameters, {record['images']} images"
+    yield (
+        f"loss {record['loss']:.4f}, the mean of the last 100 steps; of denoising other images "
+        f"{record['validation']:.4f}{told}"
+    )
+
+
+def _show(
+    report: TrainReport, lines: Callable[[dict[str, Any]], Iterable[str]], *, as_json: bool
+) -> None:
+    """Print what came of a training; of several processes the first one does."""
     if not report.first:
         return
     if as_json:
         click.echo(json.dumps(report.record))
         return
-    record = report.record
-    followed = record["misalignment"]
-    told = "" if followed is None else f"; 1 - cosine with the teacher {followed:.4f}"
-    click.echo(
-        f"{record['parameters'] / 1e6:.1f} M parameters, {record['images']} images\n"
-        f"loss {record['loss']:.4f}, the mean of the last 100 steps; of denoising other images "
-        f"{record['validation']:.4f}{told}\n"
-        f"Written to {report.folder}, which is a model: --model {report.folder}"
-    )
+    for line in lines(report.record):
+        click.echo(line)
+    click.echo(f"Written to {report.folder}, which is a model: --model {report.folder}")
 
 
 def _widths(text: str) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from propagate.features.hyper.sources import LayeredSource, MapSource
 from propagate.output.record_folder import Mode
 from propagate.progress import Progress as ShownProgress
 from propagate.progress import no_progress
-from propagate.training.folder import Progress, TrainFolder
+from propagate.training.folder import Progress, TrainFolder, TrainReport
 from propagate.training.pairs import (
     AnnotatedPairs,
     PairSource,
@@ -113,23 +113,6 @@ class TrainRequest:
         }
 
 
-@dataclass(frozen=True)
-class TrainReport:
-    """What came of a training.
-
-    Args:
-        record: what was written as training.json.
-        progress: losses and validations.
-        folder: with the weights, which is a model.
-        first: whether this is the first of several processes, or the only one.
-    """
-
-    record: dict[str, Any]
-    progress: Progress
-    folder: Path
-    first: bool = True
-
-
 def train_aggregation(request: TrainRequest, *, bar: ShownProgress[int]) -> TrainReport:
     """Train an aggregation, or go on with it.
 
@@ -178,7 +161,7 @@ def train_aggregation(request: TrainRequest, *, bar: ShownProgress[int]) -> Trai
     trainer.run(network, optimizer, progress, save, shown)
     accelerator.wait_for_everyone()
     facts |= {
-        "loss": sum(progress.losses[-100:]) / len(progress.losses[-100:]),
+        "loss": progress.latest_loss,
         "validation": progress.validations[-1][1:] if progress.validations else None,
         "mixing": network.mixing().tolist(),
     }

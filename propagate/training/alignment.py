@@ -65,7 +65,7 @@ class AlignedDenoiser(nn.Module):
         channels: of the teacher's maps; None without one.
 
     Raises:
-        InputError: the network has no such layer; names the closest ones.
+        InputError: the network has no such layer, or it gives no map.
     """
 
     def __init__(self, denoiser: UNet2DModel, layer: str, channels: int | None) -> None:
@@ -76,7 +76,7 @@ class AlignedDenoiser(nn.Module):
         if channels is not None:
             (module,) = find_modules(denoiser, [layer])
             module.register_forward_hook(self._see)
-            self.projection = nn.Conv2d(self._width(), channels, 1)
+            self.projection = nn.Conv2d(self._width(layer), channels, 1)
 
     def forward(
         self, noisy: Float[Tensor, "n c h w"], t: Int[Tensor, " n"]
@@ -89,18 +89,20 @@ class AlignedDenoiser(nn.Module):
         return predicted, self.projection(seen)
 
     @torch.no_grad()
-    def _width(self) -> int:
+    def _width(self, layer: str) -> int:
         """Channels of the layer, as one pass shows."""
         config = self.denoiser.config
         side = 2 ** len(config["block_out_channels"])
         self.denoiser(torch.zeros(1, config["in_channels"], side, side), 0)
         if self._seen is None:
-            raise InputError("The layer gives no map; choose another as --align-layer.")
+            raise InputError(
+                f"Layer {layer!r} gives no map; choose another, such as up_blocks.1.resnets.1."
+            )
         return self._seen.shape[1]
 
     def _see(self, _module: nn.Module, _inputs: object, output: object) -> None:
-        # A block of several parts gives their maps too.
-        self._seen = output if isinstance(output, torch.Tensor) else None
+        # Some give several maps, or vectors of the step.
+        self._seen = output if isinstance(output, torch.Tensor) and output.ndim == 4 else None
 
 
 def misalignment(

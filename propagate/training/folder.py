@@ -40,6 +40,29 @@ class Progress:
         """How many steps are done."""
         return len(self.losses)
 
+    @property
+    def latest_loss(self) -> float:
+        """The mean over the last hundred steps."""
+        latest = self.losses[-100:]
+        return sum(latest) / len(latest)
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What came of a training.
+
+    Args:
+        record: what was written as training.json.
+        progress: losses and validations.
+        folder: with the weights, which is a model.
+        first: whether this is the first of several processes, or the only one.
+    """
+
+    record: dict[str, Any]
+    progress: Progress
+    folder: Path
+    first: bool = True
+
 
 class CheckpointFolder(RecordFolder):
     """See `RecordFolder`; what every training writes: a checkpoint, the losses and their curve."""

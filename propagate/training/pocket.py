@@ -16,9 +16,9 @@ from propagate.features.device import resolve_device, resolve_dtype
 from propagate.output.record_folder import Mode
 from propagate.progress import Progress as ShownProgress
 from propagate.progress import no_progress
-from propagate.training.aggregation import TrainReport
 from propagate.training.alignment import AlignedDenoiser, Teacher
 from propagate.training.denoising import DenoisingTrainer, linear_levels
+from propagate.training.folder import TrainReport
 from propagate.training.images import RandomCrops, StoredImage, stored_images
 from propagate.training.pairs import hold_out_images
 from propagate.training.plots import draw_denoised, draw_losses
@@ -108,7 +108,7 @@ def train_pocket(request: PocketRequest, *, bar: ShownProgress[int]) -> TrainRep
     trainer.run(network, average, optimizer, progress, save, shown)
     accelerator.wait_for_everyone()
     record: dict[str, Any] = facts | {
-        "loss": sum(progress.losses[-100:]) / len(progress.losses[-100:]),
+        "loss": progress.latest_loss,
         "validation": progress.validations[-1][1],
         "misalignment": None if channels is None else progress.validations[-1][2],
         "bytes": folder.weights.stat().st_size,

@@ -179,6 +179,11 @@ def test_the_command_tells_how_well_the_teacher_is_followed(images, tmp_path):
             InputError,
             "has no layer 'up'; it has conv_in",
         ),
+        (
+            ("--teacher", TEACHER, "--align-layer", "time_embedding"),
+            InputError,
+            "Layer 'time_embedding' gives no map; choose another",
+        ),
     ],
 )
 def test_bad_requests(images, tmp_path, words, kind, message):
